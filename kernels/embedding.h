@@ -1,0 +1,113 @@
+// Embedding bags: gather rows of a table and reduce them per bag; backward with the optimizer
+// fused, so no gradient of table size exists.
+//
+// Forward:  out[b] = sum over e in bag b of w_e * table[id_e]          (Pool::kSum)
+//           out[b] = the same / number of ids in bag b                 (Pool::kMean)
+// w_e = 1 when `weights` is null. An empty bag gives zeros in both modes. A bad id (outside
+// [0, rows)) contributes nothing and is reported.
+// Backward: row gradient g_r = sum over all e with id_e = r of scale_e * grad_out[bag(e)], summed in
+// the order of e (fixed, so bits repeat for any number of threads), then one optimizer step for
+// each touched row.
+//
+// All sums in float in the order of e. Deterministic. Memory: the plan (<= 24 bytes per id), no
+// table-sized or n x D scratch. Thread-safe for distinct outputs; a table must not be read while
+// `embedding_backward` updates it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/tensor.h"
+
+namespace hypertower {
+
+enum class Pool : uint8_t { kSum, kMean };
+
+// What to do with an id outside the table or broken offsets.
+enum class BadIds : uint8_t {
+  kThrow,  // Error naming feature (`Bags::name`), bag, position, id and number of rows; nothing written
+  kDrop,   // contributes zero, is counted in IdReport
+};
+
+struct Bags {
+  const int64_t* ids = nullptr;      // [n]
+  const int64_t* offsets = nullptr;  // [bags + 1], first 0, last n
+  const float* weights = nullptr;    // [n] or null
+  int64_t n = 0;
+  int64_t bags = 0;
+  const char* name = "";             // of the feature, for messages; host string
+};
+
+struct IdReport {
+  int64_t dropped = 0;     // ids that contributed nothing
+  int64_t first_bag = -1;  // place of the first one
+  int64_t first_position = -1;
+  int64_t first_id = 0;
+};
+
+// out [bags, D], D = table.cols. Synchronises the stream on CUDA (to report ids).
+IdReport embedding_bag(MatrixView<const float> table, const Bags& bags, Pool pool, BadIds policy,
+                       MatrixView<float> out, const Exec& exec);
+
+// The plan groups the ids of one lookup by row: runs of equal row in order of first position. It
+// needs ids only, so it may be built while the forward pass runs. Owns its memory on the device of
+// `exec`. Immutable after construction; shareable between threads.
+class EmbeddingPlan {
+ public:
+  EmbeddingPlan(int64_t table_rows, const Bags& bags, BadIds policy, const Exec& exec);
+  ~EmbeddingPlan();
+  EmbeddingPlan(EmbeddingPlan&&) noexcept;
+  EmbeddingPlan& operator=(EmbeddingPlan&&) noexcept;
+
+  int64_t unique_rows() const;         // number of runs
+  const int64_t* rows() const;         // [unique_rows], ascending table rows; device memory
+  const IdReport& report() const;
+
+  struct Data;  // layout shared by the CPU and CUDA implementations: kernels/cpu/embedding_plan.h
+  const Data& data() const { return *data_; }
+
+ private:
+  std::unique_ptr<Data> data_;
+};
+
+enum class Optimizer : uint8_t {
+  kSgd,             // w -= lr * g                                                  no state
+  kRowWiseAdagrad,  // G += mean(g^2); w -= lr * g / (sqrt(G) + eps)      state0 [rows, 1]
+  kAdam,            // lazy: moments of untouched rows stand still; bias correction by `step`
+                    //                                       state0, state1 [rows, D]
+};
+
+struct OptimizerStep {
+  Optimizer kind = Optimizer::kRowWiseAdagrad;
+  float lr = 0.01F;
+  float eps = 1e-8F;
+  float beta1 = 0.9F;
+  float beta2 = 0.999F;
+  float weight_decay = 0.0F;  // decoupled, on touched rows: w -= lr * weight_decay * w first
+  int64_t step = 1;           // 1-based, kAdam only
+};
+
+// One fused step. `grad` [bags, D] is the gradient of `out`. `bags` must be the plan's.
+// REQUIRES: state0 / state1 as the optimizer says (null views otherwise).
+void embedding_backward(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
+                        const EmbeddingPlan& plan, const Bags& bags, Pool pool,
+                        MatrixView<const float> grad, const OptimizerStep& step, const Exec& exec);
+
+// The unfused form, for tests and other optimizers: row_grad [plan.unique_rows(), D].
+void embedding_row_gradient(const EmbeddingPlan& plan, const Bags& bags, Pool pool,
+                            MatrixView<const float> grad, MatrixView<float> row_grad,
+                            const Exec& exec);
+
+// Gradient of the per-sample weights: out[e] = <grad[bag(e)], table[id_e]> (* 1/len for kMean).
+// Must run before embedding_backward changes the table.
+void embedding_weight_gradient(MatrixView<const float> table, const Bags& bags, Pool pool,
+                               MatrixView<const float> grad, float* out, const Exec& exec);
+
+// One dense step of the same rules on given rows: table[rows[i]] with gradient row_grad[i]; rows
+// distinct. Lets a caller that has summed gradients itself use the same update.
+void apply_row_gradient(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
+                        const int64_t* rows, MatrixView<const float> row_grad,
+                        const OptimizerStep& step, const Exec& exec);
+
+}  // namespace hypertower

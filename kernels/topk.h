@@ -1,0 +1,68 @@
+// Exact batched inner-product top-K with masks, exclusions and adjustments.
+//
+// Result of row b: the k allowed items of largest score, ordered by (score descending, item id
+// ascending). The score is canonical: products of two floats are exact in double; they are added in
+// double in 8 interleaved lanes (lane l sums j = l, l + 8, ...), the lanes by the fixed tree
+// ((0+4)+(2+6)) + ((1+5)+(3+7)), and the sum is rounded once to float; -0 becomes +0. So every
+// device, thread count, batch size and split of the items gives the same bits.
+//
+// An item is allowed when its mask bit is set (no mask: all) and it is not excluded. An adjusted
+// item scores fl(canonical + delta); delta = -inf excludes it. An item that is listed more than
+// once in `adjust` of one row gets the sum of its deltas in list order.
+//
+// Fewer than k allowed: count[b] < k and the tail is id -1, score -inf. k > N is legal, k >= 1.
+// A non-finite query row gives status kNonFiniteQuery and count 0. Items must be finite
+// (REQUIRES; `all_finite` below checks a matrix once at build).
+// Thread-safe: calls share nothing. Memory: O(B * k + threads * block), never B x N.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/tensor.h"
+
+namespace hypertower {
+
+enum class RowStatus : int32_t { kOk = 0, kNonFiniteQuery = 1 };
+
+struct TopKInput {
+  MatrixView<const float> queries;  // [B, D]
+  MatrixView<const float> items;    // [N, D]
+  int64_t k = 10;
+
+  // Bit sets over items: bit i of word i / 64 set = allowed. `masks` is [M, mask_words] with
+  // mask_words >= ceil(N / 64). Row b uses mask `mask_of_row[b]`, -1 = no mask; with
+  // mask_of_row == nullptr every row uses mask 0.
+  const uint64_t* masks = nullptr;
+  int64_t num_masks = 0;
+  int64_t mask_words = 0;
+  const int32_t* mask_of_row = nullptr;
+
+  JaggedView<int64_t> exclude;       // item ids per row, any order, repeats allowed; offsets may be null
+  JaggedView<int64_t> adjust;        // item ids per row
+  const float* adjust_delta = nullptr;  // one per adjust.values; finite or -inf
+};
+
+struct TopKOutput {
+  MatrixView<int64_t> ids;   // [B, k]
+  MatrixView<float> scores;  // [B, k]
+  int32_t* count = nullptr;  // [B]
+  RowStatus* status = nullptr;  // [B]
+};
+
+// Errors (ErrorKind::kArgument): k < 1, shapes that do not fit, an id outside [0, N) in exclude or
+// adjust (names row and position), a NaN or +inf delta. On CUDA the value checks run on the device
+// and are reported through this call, which synchronises the stream once at its end.
+void topk(const TopKInput& in, const TopKOutput& out, const Exec& exec);
+
+// The canonical score of one pair (see above); host memory.
+float canonical_score(const float* a, const float* b, int64_t dim);
+
+// Canonical scores of query b with items ids[b, 0..m): out [B, m]; an id of -1 gives -inf.
+void score_pairs(MatrixView<const float> queries, MatrixView<const float> items,
+                 MatrixView<const int64_t> ids, MatrixView<float> out, const Exec& exec);
+
+// First row that holds a NaN or infinity, or -1. Host memory.
+int64_t first_non_finite_row(MatrixView<const float> m);
+
+}  // namespace hypertower
