@@ -34,7 +34,8 @@ add_link_options(${sanitize})
 find_program(HYPERTOWER_CCACHE ccache)
 if(HYPERTOWER_CCACHE)
   # The sloppiness lets ccache also keep files that use a precompiled header.
-  set(launcher "${HYPERTOWER_CCACHE}" "sloppiness=pch_defines,time_macros")
+  set(launcher "${CMAKE_COMMAND}" -E env CCACHE_SLOPPINESS=pch_defines,time_macros
+      "${HYPERTOWER_CCACHE}")
   set(CMAKE_CXX_COMPILER_LAUNCHER "${launcher}")
   set(CMAKE_CUDA_COMPILER_LAUNCHER "${launcher}")
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
