@@ -1,0 +1,61 @@
+// The towers' forward pass on our kernels, without torch. Same formulas and tensor names as the
+// trainer's module (architecture.h); a golden test at export and at load holds them together.
+// Immutable after construction; every method is thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/tensor.h"
+#include "model/architecture.h"
+#include "model/features.h"
+
+namespace hypertower {
+
+// Owned weights by tensor name.
+struct Tensor {
+  std::vector<int64_t> shape;
+  std::vector<float> data;
+};
+using Weights = std::map<std::string, Tensor>;
+
+// Histories of a batch of requests as rows of the item matrix, oldest first; unknown items are
+// already left out. weights = kind weights, one per event.
+struct HistoryBatch {
+  std::vector<int64_t> items;
+  std::vector<float> weights;
+  std::vector<int64_t> offsets{0};
+};
+
+class Encoder {
+ public:
+  // Errors (kModel): a tensor missing, left over, or of another shape than architecture and features
+  // say, by name. `weights` may hold no item.id.weight rows beyond `num_items`.
+  Encoder(Architecture architecture, FeatureSpace features, Weights weights);
+
+  const Architecture& architecture() const { return architecture_; }
+  const FeatureSpace& features() const { return features_; }
+  int64_t dim() const { return architecture_.dim; }
+
+  // out [batch.rows, d]. id_rows[r] = row of item.id.weight or -1 for an item unknown to training
+  // (its vector comes from its features alone).
+  void encode_items(const Batch& items, std::span<const int64_t> id_rows, MatrixView<float> out,
+                    const Exec& exec) const;
+  // The cacheable part. item_vectors [N, d] as exported (normalised when the architecture says so).
+  void encode_state(const Batch& users, const HistoryBatch& history,
+                    MatrixView<const float> item_vectors, MatrixView<float> state,
+                    const Exec& exec) const;
+  // query [rows, d] from state and context; normalised when the architecture says so.
+  void encode_query(MatrixView<const float> state, const Batch& context, MatrixView<float> query,
+                    const Exec& exec) const;
+
+ private:
+  Architecture architecture_;
+  FeatureSpace features_;
+  Weights weights_;
+};
+
+}  // namespace hypertower

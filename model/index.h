@@ -1,0 +1,80 @@
+// The catalogue at serving time: ids, vectors, attributes; filters compiled to bit masks; exact
+// top-K. Immutable after construction; thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "kernels/tensor.h"
+#include "model/value.h"
+#include "model/vocabulary.h"
+
+namespace hypertower {
+
+// An attribute that `where` may name. Categories: jagged codes into `values`. Numbers: NaN = missing
+// (a missing number passes no range).
+struct Attribute {
+  std::string name;
+  bool is_number = false;
+  Vocabulary values;             // categories, oov_rows = 0
+  std::vector<int32_t> codes;    // jagged
+  std::vector<int64_t> offsets;  // [N + 1]
+  std::vector<double> numbers;   // [N]
+};
+
+struct Catalogue {
+  std::vector<std::string> ids;  // [N], distinct
+  std::vector<float> vectors;    // [N, dim]
+  int64_t dim = 0;
+  std::vector<Attribute> attributes;
+};
+
+// Which items pass a filter; bit i of word i / 64.
+struct Mask {
+  std::vector<uint64_t> words;
+  int64_t eligible = 0;
+};
+
+struct Query {
+  std::span<const float> vector;              // [dim]
+  std::shared_ptr<const Mask> mask;           // null = everything
+  std::vector<int64_t> exclude;               // rows
+  std::vector<std::pair<int64_t, float>> adjust;  // rows and deltas
+};
+
+struct Hit {
+  int64_t row = -1;
+  float score = 0.0F;
+};
+
+class ItemIndex {
+ public:
+  // Errors (kModel): duplicate ids, sizes that do not fit, non-finite vectors.
+  explicit ItemIndex(Catalogue catalogue);
+
+  int64_t size() const { return static_cast<int64_t>(catalogue_.ids.size()); }
+  int64_t dim() const { return catalogue_.dim; }
+  MatrixView<const float> vectors() const;
+  const std::string& id(int64_t row) const { return catalogue_.ids[static_cast<size_t>(row)]; }
+  int64_t row(std::string_view id) const { return rows_.known(id); }  // -1 when unknown
+  const Catalogue& catalogue() const { return catalogue_; }
+
+  // Errors (kSchema): unknown field (nearest name), a range on a category, values on a number.
+  // A value that no item has simply matches nothing.
+  std::shared_ptr<const Mask> compile(const Filter& filter) const;
+
+  // Up to k hits per query, best first (kernels/topk.h order with row as id).
+  std::vector<std::vector<Hit>> search(std::span<const Query> queries, int64_t k,
+                                       const Exec& exec) const;
+
+ private:
+  Catalogue catalogue_;
+  Vocabulary rows_;
+};
+
+}  // namespace hypertower

@@ -1,0 +1,91 @@
+// Schema + encoder + index: the C++ API of inference. Immutable; every method is thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/tensor.h"
+#include "model/encoder.h"
+#include "model/index.h"
+#include "model/model_directory.h"
+#include "model/value.h"
+
+namespace hypertower {
+
+// Where stored people come from: memory, RocksDB. Implementations must be thread-safe.
+class PeopleSource {
+ public:
+  virtual ~PeopleSource() = default;
+  // nullopt = nobody known by that id (normal).
+  virtual std::optional<Person> find(const std::string& user) const = 0;
+};
+
+struct RecommendOptions {
+  int64_t k = 10;
+  std::optional<bool> exclude_seen;  // nullopt = the model's default
+  std::optional<Filter> where;       // and-ed with the request's own
+};
+
+struct Answer {
+  std::vector<Hit> hits;  // best first, at most k
+  int64_t eligible = 0;   // items that filters and exclusions left
+};
+
+class Recommender {
+ public:
+  // Checks the golden answers: Error(kModel) with request number, expected and found when they do
+  // not come out (queries within 1e-4, items equal up to near ties).
+  explicit Recommender(ModelData model);
+  static std::shared_ptr<const Recommender> load(const std::string& path);
+
+  const Schema& schema() const { return encoder_.features().schema(); }
+  const Encoder& encoder() const { return encoder_; }
+  const ItemIndex& index() const { return index_; }
+  const ModelData& data() const { return model_; }  // without weights and catalogue (moved out)
+
+  // One answer per request, in order. `people` may be null (nobody stored). Errors (kSchema): unknown
+  // field, wrong type, k < 1; the message and field() say which request when there are several.
+  std::vector<Answer> recommend(std::span<const Request> requests, const RecommendOptions& options,
+                                const PeopleSource* people, const Exec& exec) const;
+  // [n, dim], row-major.
+  std::vector<float> encode_query(std::span<const Request> requests, const PeopleSource* people,
+                                  const Exec& exec) const;
+  // Items by id and/or features ("item" plus item features).
+  std::vector<float> encode_items(std::span<const std::string> ids, std::span<const Record> features,
+                                  const Exec& exec) const;
+  // Nearest items by dot product of item vectors, without the item itself. Error(kArgument): unknown
+  // id, names the nearest.
+  std::vector<Answer> similar(std::span<const std::string> items, int64_t k,
+                              const std::optional<Filter>& where, const Exec& exec) const;
+  // Canonical scores, as `recommend` would give: items[r] for request r; [n, m].
+  std::vector<float> score(std::span<const Request> requests,
+                           std::span<const std::vector<std::string>> items,
+                           const PeopleSource* people, const Exec& exec) const;
+
+ private:
+  ModelData model_;
+  Encoder encoder_;
+  ItemIndex index_;
+};
+
+// People in memory: what `fit` leaves and `observe` extends. Thread-safe (one mutex).
+class PeopleInMemory : public PeopleSource {
+ public:
+  explicit PeopleInMemory(std::vector<Person> people);
+  ~PeopleInMemory() override;
+  std::optional<Person> find(const std::string& user) const override;
+  // Appends in order of arrival; an event whose id was seen for that person is dropped.
+  // Returns the number accepted.
+  int64_t observe(std::span<const Event> events);
+  std::vector<Person> snapshot() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace hypertower
