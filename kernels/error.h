@@ -34,10 +34,12 @@ class Error : public std::runtime_error {
   std::string field_;
 };
 
-// Smallest edit distance (Damerau-Levenshtein, case-insensitive); empty when nothing is near.
+// Smallest edit distance (Damerau-Levenshtein, case-insensitive, the first of equals); empty when
+// nothing is near, that is within a third of the letters of `name`, at least one.
 std::string nearest_name(std::string_view name, std::span<const std::string> candidates);
 
-// " Did you mean 'hour'?" or, when nothing is near, " Known: a, b, c." (at most 12 names).
+// " Did you mean 'hour'?" or, when nothing is near, " Known: a, b, c." (at most 12 names, then
+// " and 5 more."); empty without candidates.
 std::string name_hint(std::string_view name, std::span<const std::string> candidates);
 
 }  // namespace hypertower

@@ -1,0 +1,66 @@
+#include "kernels/parallel.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace hypertower {
+namespace {
+
+std::vector<std::pair<int64_t, int64_t>> blocks_of(int threads, int64_t count, int64_t grain) {
+  std::vector<std::pair<int64_t, int64_t>> blocks((count + grain - 1) / grain);
+  parallel_for(threads, count, grain, [&](int64_t begin, int64_t end) {
+    blocks[begin / grain] = {begin, end};
+  });
+  return blocks;
+}
+
+TEST(ParallelFor, BlocksDependOnTheGrainAlone) {
+  const std::vector<std::pair<int64_t, int64_t>> expected = {{0, 4}, {4, 8}, {8, 10}};
+  for (const int threads : {1, 2, 3, 8}) EXPECT_EQ(blocks_of(threads, 10, 4), expected);
+}
+
+TEST(ParallelFor, VisitsEachElementOnce) {
+  std::vector<int> visits(1003, 0);
+  parallel_for(4, 1003, 7, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) ++visits[i];
+  });
+  EXPECT_EQ(visits, std::vector<int>(1003, 1));
+}
+
+TEST(ParallelFor, DoesNothingForNothing) {
+  parallel_for(4, 0, 8, [](int64_t, int64_t) { FAIL(); });
+}
+
+TEST(ParallelFor, RethrowsTheExceptionOfTheLowestBlock) {
+  for (const int threads : {1, 2, 4}) {
+    for (int repeat = 0; repeat < 50; ++repeat) {
+      try {
+        parallel_for(threads, 100, 1, [](int64_t begin, int64_t) {
+          if (begin >= 17 && begin % 2 == 1) throw std::runtime_error(std::to_string(begin));
+        });
+        FAIL() << "expected an exception";
+      } catch (const std::runtime_error& error) {
+        EXPECT_STREQ(error.what(), "17");
+      }
+    }
+  }
+}
+
+TEST(ParallelFor, StartsNoBlockAfterAFailureOnOneThread) {
+  std::atomic<int> calls{0};
+  EXPECT_THROW(parallel_for(1, 100, 10,
+                            [&](int64_t, int64_t) {
+                              ++calls;
+                              throw std::runtime_error("stop");
+                            }),
+               std::runtime_error);
+  EXPECT_EQ(calls.load(), 1);
+}
+
+}  // namespace
+}  // namespace hypertower
