@@ -1,0 +1,9 @@
+# Shared by the scripts of this folder: where the checkout is, and how they speak.
+# Source it: . "$(dirname "$0")/lib.sh"
+set -euo pipefail
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+venv="$root/.venv"
+name="$(basename "$0")"
+
+say() { printf '[%s %d:%02d] %s\n' "$name" $((SECONDS / 60)) $((SECONDS % 60)) "$*"; }
+die() { printf '%s: %s\n' "$name" "$*" >&2; exit 1; }
