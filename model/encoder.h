@@ -38,6 +38,7 @@ class Encoder {
 
   const Architecture& architecture() const { return architecture_; }
   const FeatureSpace& features() const { return features_; }
+  const Weights& weights() const { return weights_; }
   int64_t dim() const { return architecture_.dim; }
 
   // out [batch.rows, d]. id_rows[r] = row of item.id.weight or -1 for an item unknown to training

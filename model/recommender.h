@@ -46,6 +46,7 @@ class Recommender {
   const Encoder& encoder() const { return encoder_; }
   const ItemIndex& index() const { return index_; }
   const ModelData& data() const { return model_; }  // without weights and catalogue (moved out)
+  ModelData to_model_data() const;  // everything, weights and catalogue copied back in: to save again
 
   // One answer per request, in order. `people` may be null (nobody stored). Errors (kSchema): unknown
   // field, wrong type, k < 1; the message and field() say which request when there are several.
