@@ -1,0 +1,110 @@
+// What the emulated device API (device.h, async.h) asks of the core. The core runs each CUDA thread
+// as a fiber on one OS thread; it is compiled without sanitizer instrumentation, so only what the
+// kernel itself does is seen as an access. Everything in the first group may be called by a running
+// CUDA thread only; a fault (a broken rule of CUDA) prints who, where and why and ends the process.
+#pragma once
+
+#include "tests/cuemu/types.h"
+
+#include <cstddef>
+#include <cstdint>
+
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+
+namespace cuemu {
+
+// The call of a synchronising function: `what` names it, the place tells calls apart.
+struct Site {
+  const char* what;
+  const char* file;
+  int line;
+};
+
+// --- Called by CUDA threads -------------------------------------------------------------------
+enum class Vote : uint8_t { kCount, kAnd, kOr };
+
+// Block barrier. Returns the vote over `predicate` of all threads.
+int block_barrier(int predicate, Vote vote, Site site);
+// Named barrier among `threads` threads (a multiple of 32).
+void named_barrier(int id, int threads, Site site);
+
+// The values of a warp collective. A slot whose lane has exited or never existed holds 0xFF bytes.
+struct Meeting;
+inline constexpr int kSlotBytes = 48;
+struct alignas(16) Slot {
+  unsigned char bytes[kSlotBytes];
+};
+// Waits for all lanes of `mask`, then returns 32 slots. REQUIRES: end_gather before the next wait.
+const Slot* gather(unsigned mask, const void* value, unsigned bytes, Site site, Meeting** meeting);
+void end_gather(Meeting* meeting);
+// As gather, without values and with memory ordering between the lanes.
+void warp_barrier(unsigned mask, Site site);
+unsigned lane_id();
+
+void yield(Site site);  // the body of a spin loop: lets other threads run
+void preempt();         // a place where the random schedule may switch
+
+void* shared_static(const void* key, const char* name, size_t bytes, size_t align);
+void* shared_dynamic(const char* name);
+size_t shared_dynamic_bytes();
+
+// cp.async: `bytes` of 4, 8 or 16, of which the first `source_bytes` are read, the rest zeroed.
+void async_copy(void* shared, const void* global, unsigned bytes, unsigned source_bytes, Site site);
+void async_commit();
+void async_wait(unsigned groups_left);
+
+void mbarrier_init(uint64_t* barrier, unsigned arrivals, Site site);
+void mbarrier_arrive(uint64_t* barrier, unsigned expected_bytes, Site site);
+bool mbarrier_test(uint64_t* barrier, unsigned parity, Site site);
+void mbarrier_wait(uint64_t* barrier, unsigned parity, Site site);
+void bulk_copy(void* shared, const void* global, unsigned bytes, uint64_t* barrier, Site site);
+
+// --- Called by host code ----------------------------------------------------------------------
+struct Grid {
+  dim3 grid, block;
+  size_t dynamic_shared = 0;
+  bool cooperative = false;
+  const char* name = nullptr;  // of the kernel, may be null
+  const char* file = "";       // where it was launched
+  int line = 0;
+  void (*thread_main)(void*) = nullptr;  // runs one CUDA thread
+  void* context = nullptr;
+};
+// Runs the grid to its end. Null, or why the configuration is refused (nothing has run then).
+const char* run_grid(const Grid& grid);
+bool in_kernel();  // true when the caller is a CUDA thread
+
+enum class Order : uint8_t { kForward, kReverse, kRandom };
+enum class Landing : uint8_t { kLazy, kEager, kRandom };
+// How threads and copies interleave. Read once from CUEMU_ORDER (fwd, rev, rand), CUEMU_SEED,
+// CUEMU_RESIDENT (blocks alive at once) and CUEMU_ASYNC (lazy, eager, rand).
+struct Schedule {
+  Order order = Order::kForward;
+  uint64_t seed = 1;
+  int resident = 1;
+  Landing landing = Landing::kLazy;
+};
+Schedule schedule();
+void set_schedule(const Schedule& schedule);
+
+// Memory that kernels may touch. Device memory is inaccessible to host code outside HostAccess.
+enum class MemoryKind : uint8_t { kPlain, kDevice, kPinned, kManaged };
+void* allocate(size_t bytes, MemoryKind kind);
+bool release(void* pointer, MemoryKind kind);  // false: not the start of a live allocation
+MemoryKind memory_kind(const void* pointer, size_t* bytes_left = nullptr);
+size_t live_bytes();
+// Ends the process when a launch argument is a pointer that a device could not follow.
+void check_argument(const void* pointer, int index, const Grid& grid);
+// While alive, host code may touch device memory: the runtime's copies.
+class HostAccess {
+ public:
+  HostAccess();
+  ~HostAccess();
+  HostAccess(const HostAccess&) = delete;
+  HostAccess& operator=(const HostAccess&) = delete;
+};
+
+[[noreturn]] void fault(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+}  // namespace cuemu
