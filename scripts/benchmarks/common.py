@@ -1,0 +1,117 @@
+"""What every benchmark shares: options, timing of two programs side by side, rows, the machine.
+
+A row is {"id", "case", "value", "unit", "better", "checked", "seconds", "peer_seconds",
+"floor_seconds", "machine", "commit"}; `checked` says that the answer was compared before timing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+Row = dict[str, Any]
+
+
+def machine(device: str) -> str:
+    """Processor and number of cores, and the GPU where one was used."""
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+         if line.startswith("model name")), "unknown CPU")
+    text = f"{cpu}, {len(os.sched_getaffinity(0))} cores"
+    if device == "cuda":
+        import torch
+
+        text = f"{torch.cuda.get_device_name()}, {text}"
+    return text
+
+
+def commit() -> str:
+    """Short hash of the checkout, with a plus where tracked files differ from it."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True,
+                              check=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+
+
+def time_pair(ours: Callable[[], Any], peer: Callable[[], Any], device: str,
+              seconds: float) -> tuple[float, float]:
+    """Median seconds of each, measured in turns so that a busy neighbour disturbs both alike."""
+    if device == "cuda":
+        import torch
+
+        synchronize = torch.cuda.synchronize
+    else:
+        def synchronize() -> None:
+            pass
+
+    def once(function: Callable[[], Any]) -> float:
+        synchronize()
+        start = time.perf_counter()
+        function()
+        synchronize()
+        return time.perf_counter() - start
+
+    once(ours), once(peer)  # first calls allocate and choose code paths
+    times: tuple[list[float], list[float]] = ([], [])
+    end = time.perf_counter() + seconds
+    while len(times[0]) < 5 or time.perf_counter() < end:
+        times[0].append(once(ours))
+        times[1].append(once(peer))
+    return median(times[0]), median(times[1])
+
+
+class Suite:
+    """Options of one run, and the rows it has made."""
+
+    def __init__(self, description: str) -> None:
+        parser = argparse.ArgumentParser(description=description)
+        parser.add_argument("--quick", action="store_true", help="small shapes, less time a case")
+        parser.add_argument("--json", type=Path, help="also write the rows to this file")
+        parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+        options = parser.parse_args()
+        self.quick: bool = options.quick
+        self.device: str = options.device
+        self.seconds = 0.5 if self.quick else 3.0
+        self._file: Path | None = options.json
+        self._rows: list[Row] = []
+        if self.device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                sys.exit("bench: --device cuda needs a GPU that torch can see; there is none")
+        self._machine, self._commit = machine(self.device), commit()
+
+    def speed_up(self, row_id: str, case: Row, ours: Callable[[], Any], peer: Callable[[], Any],
+                 check: Callable[[Any, Any], None]) -> None:
+        """Compares the two answers, then times both; `check` raises where the answers differ."""
+        check(ours(), peer())
+        seconds, peer_seconds = time_pair(ours, peer, self.device, self.seconds)
+        self.add(row_id, {**case, "what": "time", "device": self.device}, peer_seconds / seconds,
+                 "x", "higher", True, seconds, peer_seconds)
+
+    def add(self, row_id: str, case: Row, value: float, unit: str, better: str, checked: bool,
+            seconds: float | None = None, peer_seconds: float | None = None,
+            floor_seconds: float | None = None) -> None:
+        row = {"id": row_id, "case": case, "value": value, "unit": unit, "better": better,
+               "checked": checked, "seconds": seconds, "peer_seconds": peer_seconds,
+               "floor_seconds": floor_seconds, "machine": self._machine, "commit": self._commit}
+        self._rows.append(row)
+        shape = " ".join(f"{k}={v}" for k, v in case.items())
+        against = f"  ({seconds:.3g} s against {peer_seconds:.3g} s)" if peer_seconds else ""
+        print(f"{row_id:4} {value:10.4g} {unit:4} {shape}{against}", flush=True)
+
+    def close(self) -> None:
+        if self._file:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.write_text(json.dumps(self._rows, indent=1) + "\n")
