@@ -1,0 +1,203 @@
+#include "python/bindings/ops.h"
+
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <string>
+#include <tuple>
+
+#include "kernels/embedding.h"
+#include "kernels/error.h"
+#include "kernels/softmax_loss.h"
+#include "kernels/topk.h"
+
+namespace hypertower::bindings {
+namespace {
+
+namespace py = pybind11;
+
+// (address, rows, cols, leading dimension); address 0 = absent. One-dimensional: (address, n, 1,
+// 1).
+using Memory = std::tuple<uintptr_t, int64_t, int64_t, int64_t>;
+// (on CUDA, threads, stream address)
+using Place = std::tuple<bool, int, uintptr_t>;
+
+template <class T>
+T* pointer(const Memory& m) {
+  return reinterpret_cast<T*>(std::get<0>(m));
+}
+
+int64_t length(const Memory& m) {
+  return std::get<1>(m);
+}
+
+template <class T>
+MatrixView<T> matrix(const Memory& m) {
+  return {pointer<T>(m), std::get<1>(m), std::get<2>(m), std::get<3>(m)};
+}
+
+// Values and offsets; absent offsets = no lists at all.
+JaggedView<int64_t> jagged(const Memory& values, const Memory& offsets) {
+  if (std::get<0>(offsets) == 0) return {};
+  return {pointer<const int64_t>(values), pointer<const int64_t>(offsets), length(offsets) - 1};
+}
+
+Exec place(const Place& p) {
+  return {std::get<0>(p) ? DeviceType::kCuda : DeviceType::kCpu, std::get<1>(p),
+          reinterpret_cast<void*>(std::get<2>(p))};
+}
+
+Pool pool(const std::string& mode) {
+  if (mode == "sum") return Pool::kSum;
+  if (mode == "mean") return Pool::kMean;
+  throw Error(ErrorKind::kArgument, "mode: expected 'sum' or 'mean', got '" + mode + "'", "mode");
+}
+
+Bags bags(const Memory& ids, const Memory& offsets, const Memory& weights) {
+  return {.ids = pointer<const int64_t>(ids),
+          .offsets = pointer<const int64_t>(offsets),
+          .weights = pointer<const float>(weights),
+          .n = length(ids),
+          .bags = length(offsets) - 1,
+          .name = "ids"};
+}
+
+void bind_topk(py::module_& m) {
+  m.def(
+      "topk",
+      [](const Memory& queries, const Memory& items, int64_t k, const Memory& masks,
+         const Memory& mask_of_row, const Memory& exclude, const Memory& exclude_offsets,
+         const Memory& adjust, const Memory& adjust_offsets, const Memory& adjust_delta,
+         const Memory& ids, const Memory& scores, const Memory& count, const Memory& status,
+         const Place& where) {
+        TopKInput in;
+        in.queries = matrix<const float>(queries);
+        in.items = matrix<const float>(items);
+        in.k = k;
+        in.masks = pointer<const uint64_t>(masks);
+        in.num_masks = length(masks);
+        in.mask_words = std::get<2>(masks);
+        in.mask_of_row = pointer<const int32_t>(mask_of_row);
+        in.exclude = jagged(exclude, exclude_offsets);
+        in.adjust = jagged(adjust, adjust_offsets);
+        in.adjust_delta = pointer<const float>(adjust_delta);
+        TopKOutput out;
+        out.ids = matrix<int64_t>(ids);
+        out.scores = matrix<float>(scores);
+        out.count = pointer<int32_t>(count);
+        out.status = pointer<RowStatus>(status);
+        py::gil_scoped_release release;
+        topk(in, out, place(where));
+      },
+      py::arg("queries"), py::arg("items"), py::arg("k"), py::arg("masks"), py::arg("mask_of_row"),
+      py::arg("exclude"), py::arg("exclude_offsets"), py::arg("adjust"), py::arg("adjust_offsets"),
+      py::arg("adjust_delta"), py::arg("ids"), py::arg("scores"), py::arg("count"),
+      py::arg("status"), py::arg("place"));
+}
+
+void bind_embedding(py::module_& m) {
+  m.def(
+      "embedding_bag",
+      [](const Memory& table, const Memory& ids, const Memory& offsets, const Memory& weights,
+         const std::string& mode, const Memory& out, const Place& where) {
+        const Pool p = pool(mode);
+        py::gil_scoped_release release;
+        embedding_bag(matrix<const float>(table), bags(ids, offsets, weights), p, BadIds::kThrow,
+                      matrix<float>(out), place(where));
+      },
+      py::arg("table"), py::arg("ids"), py::arg("offsets"), py::arg("weights"), py::arg("mode"),
+      py::arg("out"), py::arg("place"));
+  py::class_<EmbeddingPlan>(m, "EmbeddingPlan")
+      .def(py::init([](int64_t table_rows, const Memory& ids, const Memory& offsets,
+                       const Place& where) {
+             return EmbeddingPlan(table_rows, bags(ids, offsets, Memory{}), BadIds::kThrow,
+                                  place(where));
+           }),
+           py::arg("table_rows"), py::arg("ids"), py::arg("offsets"), py::arg("place"))
+      .def_property_readonly("unique_rows", &EmbeddingPlan::unique_rows);
+  m.def(
+      "embedding_row_gradient",
+      [](const EmbeddingPlan& plan, const Memory& ids, const Memory& offsets, const Memory& weights,
+         const std::string& mode, const Memory& grad, const Memory& row_grad, const Place& where) {
+        const Pool p = pool(mode);
+        py::gil_scoped_release release;
+        embedding_row_gradient(plan, bags(ids, offsets, weights), p, matrix<const float>(grad),
+                               matrix<float>(row_grad), place(where));
+      },
+      py::arg("plan"), py::arg("ids"), py::arg("offsets"), py::arg("weights"), py::arg("mode"),
+      py::arg("grad"), py::arg("row_grad"), py::arg("place"));
+  m.def(
+      "embedding_weight_gradient",
+      [](const Memory& table, const Memory& ids, const Memory& offsets, const Memory& weights,
+         const std::string& mode, const Memory& grad, const Memory& out, const Place& where) {
+        const Pool p = pool(mode);
+        py::gil_scoped_release release;
+        embedding_weight_gradient(matrix<const float>(table), bags(ids, offsets, weights), p,
+                                  matrix<const float>(grad), pointer<float>(out), place(where));
+      },
+      py::arg("table"), py::arg("ids"), py::arg("offsets"), py::arg("weights"), py::arg("mode"),
+      py::arg("grad"), py::arg("out"), py::arg("place"));
+}
+
+SoftmaxLossInput softmax_input(const Memory& queries, const Memory& columns, const Memory& target,
+                               float scale, const Memory& logq, const Memory& weight,
+                               const Memory& column_item, const Memory& column_user,
+                               const Memory& row_user) {
+  SoftmaxLossInput in;
+  in.queries = matrix<const float>(queries);
+  in.columns = matrix<const float>(columns);
+  in.target = pointer<const int64_t>(target);
+  in.scale = scale;
+  in.logq = pointer<const float>(logq);
+  in.weight = pointer<const float>(weight);
+  in.column_item = pointer<const int64_t>(column_item);
+  in.column_user = pointer<const int64_t>(column_user);
+  in.row_user = pointer<const int64_t>(row_user);
+  return in;
+}
+
+void bind_softmax_loss(py::module_& m) {
+  m.def(
+      "softmax_loss_forward",
+      [](const Memory& queries, const Memory& columns, const Memory& target, float scale,
+         const Memory& logq, const Memory& weight, const Memory& column_item,
+         const Memory& column_user, const Memory& row_user, const Memory& loss, const Memory& log_z,
+         const Place& where) {
+        py::gil_scoped_release release;
+        softmax_loss_forward(softmax_input(queries, columns, target, scale, logq, weight,
+                                           column_item, column_user, row_user),
+                             pointer<float>(loss), pointer<float>(log_z), place(where));
+      },
+      py::arg("queries"), py::arg("columns"), py::arg("target"), py::arg("scale"), py::arg("logq"),
+      py::arg("weight"), py::arg("column_item"), py::arg("column_user"), py::arg("row_user"),
+      py::arg("loss"), py::arg("log_z"), py::arg("place"));
+  m.def(
+      "softmax_loss_backward",
+      [](const Memory& queries, const Memory& columns, const Memory& target, float scale,
+         const Memory& logq, const Memory& weight, const Memory& column_item,
+         const Memory& column_user, const Memory& row_user, const Memory& log_z,
+         const Memory& grad_loss, const Memory& d_query, const Memory& d_column,
+         const Place& where) {
+        py::gil_scoped_release release;
+        softmax_loss_backward(softmax_input(queries, columns, target, scale, logq, weight,
+                                            column_item, column_user, row_user),
+                              pointer<const float>(log_z), pointer<const float>(grad_loss),
+                              matrix<float>(d_query), matrix<float>(d_column), nullptr,
+                              place(where));
+      },
+      py::arg("queries"), py::arg("columns"), py::arg("target"), py::arg("scale"), py::arg("logq"),
+      py::arg("weight"), py::arg("column_item"), py::arg("column_user"), py::arg("row_user"),
+      py::arg("log_z"), py::arg("grad_loss"), py::arg("d_query"), py::arg("d_column"),
+      py::arg("place"));
+}
+
+}  // namespace
+
+void bind_ops(py::module_& m) {
+  m.def("cuda_available", &cuda_available);
+  bind_topk(m);
+  bind_embedding(m);
+  bind_softmax_loss(m);
+}
+
+}  // namespace hypertower::bindings

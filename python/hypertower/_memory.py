@@ -1,0 +1,114 @@
+"""How numpy arrays and torch tensors are handed to the kernels: as addresses and shapes.
+
+One small class per library, so that `ops` is written once. Torch is only looked at when the caller
+has already imported it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import numpy as np
+
+from .errors import ArgumentError
+
+Memory = tuple[int, int, int, int]
+ABSENT: Memory = (0, 0, 0, 0)
+
+
+def default_threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class NumpyBackend:
+    """Arrays of numpy, or anything `numpy.asarray` takes."""
+
+    name = "numpy"
+    types = {"f32": np.float32, "i64": np.int64, "i32": np.int32, "u64": np.uint64}
+
+    def place(self, threads: int | None) -> tuple[bool, int, int]:
+        return (False, threads or default_threads(), 0)
+
+    def array(self, x: Any, dtype: str) -> np.ndarray:
+        return np.ascontiguousarray(np.asarray(x), dtype=self.types[dtype])
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        return np.empty(shape, dtype=self.types[dtype])
+
+    def memory(self, x: np.ndarray | None) -> Memory:
+        if x is None:
+            return ABSENT
+        if x.ndim == 1:
+            return (x.ctypes.data, x.shape[0], 1, 1)
+        return (x.ctypes.data, x.shape[0], x.shape[1], x.shape[1])
+
+
+class TorchBackend:
+    """Tensors of torch on the device of the first one."""
+
+    name = "torch"
+
+    def __init__(self, tensor: Any) -> None:
+        import torch
+
+        self.torch = torch
+        self.device = tensor.device
+        self.types = {
+            "f32": torch.float32,
+            "i64": torch.int64,
+            "i32": torch.int32,
+            "u64": torch.int64,  # the bits are what counts
+        }
+
+    def place(self, threads: int | None) -> tuple[bool, int, int]:
+        cuda = self.device.type == "cuda"
+        stream = self.torch.cuda.current_stream(self.device).cuda_stream if cuda else 0
+        return (cuda, threads or self.torch.get_num_threads(), stream)
+
+    def array(self, x: Any, dtype: str) -> Any:
+        if isinstance(x, np.ndarray) and x.dtype == np.uint64:
+            x = x.view(np.int64)
+        tensor = self.torch.as_tensor(x, device=self.device)
+        return tensor.detach().to(self.types[dtype]).contiguous()
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        return self.torch.empty(shape, dtype=self.types[dtype], device=self.device)
+
+    def memory(self, x: Any) -> Memory:
+        if x is None:
+            return ABSENT
+        if x.dim() == 1:
+            return (x.data_ptr(), x.shape[0], 1, 1)
+        return (x.data_ptr(), x.shape[0], x.shape[1], x.shape[1])
+
+
+Backend = NumpyBackend | TorchBackend
+
+
+def is_tensor(x: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def backend_of(*arrays: Any) -> Backend:
+    """Torch when any argument is a tensor, else numpy."""
+    for x in arrays:
+        if is_tensor(x):
+            return TorchBackend(x)
+    return NumpyBackend()
+
+
+def need_matrix(name: str, x: Any) -> None:
+    if x.ndim != 2:
+        raise ArgumentError(
+            f"{name}: expected a matrix of two dimensions, got shape {tuple(x.shape)}."
+        )
+
+
+def need_length(name: str, x: Any, expected: int, what: str) -> None:
+    if x.ndim != 1 or x.shape[0] != expected:
+        raise ArgumentError(
+            f"{name}: expected {expected} values, one per {what}, got shape {tuple(x.shape)}."
+        )

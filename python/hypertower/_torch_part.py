@@ -1,0 +1,27 @@
+"""Loads the part that needs torch and Arrow, once, with a message that says what is missing."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from .errors import HypertowerError
+
+
+def load_trainer() -> ModuleType:
+    """The compiled trainer. torch and pyarrow are imported first: it uses the libraries they load."""
+    for name in ("torch", "pyarrow"):
+        try:
+            __import__(name)
+        except ImportError as e:
+            raise HypertowerError(
+                f"Training needs {name}, which this Python cannot import ({e}); "
+                "pip install hypertower brings the fitting version."
+            ) from e
+    try:
+        from . import _trainer
+    except ImportError as e:
+        raise HypertowerError(
+            f"The trainer does not load beside the installed torch and pyarrow ({e}); "
+            "'hypertower doctor' shows the versions it was built for."
+        ) from e
+    return _trainer

@@ -1,0 +1,183 @@
+"""The kernels, for experiments: numpy in, numpy out; torch in, torch out.
+
+With torch tensors that require gradients, `embedding_bag` and `softmax_loss` are differentiable, and
+so are the scores of `topk` (the choice of items is not). CUDA tensors run on their own device and
+stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _core
+from ._memory import ABSENT, Backend, backend_of, need_length, need_matrix
+from .errors import ArgumentError, NumericError
+
+__all__ = ["embedding_bag", "softmax_loss", "topk"]
+
+
+def _needs_grad(*tensors: Any) -> bool:
+    return any(getattr(t, "requires_grad", False) for t in tensors)
+
+
+def _jagged(lists: Any, rows: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A list of id lists, or a matrix padded with -1, as values and offsets."""
+    if len(lists) != rows:
+        raise ArgumentError(f"{name}: expected {rows} lists, one per query, got {len(lists)}.")
+    parts = [np.asarray(x, dtype=np.int64).reshape(-1) for x in lists]
+    parts = [p[p >= 0] for p in parts]
+    offsets = np.zeros(rows + 1, dtype=np.int64)
+    np.cumsum([len(p) for p in parts], out=offsets[1:])
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64), offsets
+
+
+def _mask_words(mask: Any, rows: int, items: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """A boolean mask [N] or [B, N] as 64-bit words [M, W] and the mask of each row."""
+    if hasattr(mask, "detach"):
+        mask = mask.detach().cpu().numpy()
+    mask = np.asarray(mask, dtype=bool)
+    if mask.shape not in ((items,), (rows, items)):
+        raise ArgumentError(
+            f"mask: expected shape ({items},) or ({rows}, {items}), got {mask.shape}."
+        )
+    shared = mask.ndim == 1
+    bits = np.packbits(np.atleast_2d(mask), axis=1, bitorder="little")
+    words = np.zeros((bits.shape[0], max(1, -(-items // 64)) * 8), dtype=np.uint8)
+    words[:, : bits.shape[1]] = bits
+    return words.view("<u8"), None if shared else np.arange(rows, dtype=np.int32)
+
+
+def _search(b: Backend, q: Any, x: Any, k: int, mask: Any, exclude: Any, adjust: Any,
+            threads: int | None) -> tuple[Any, Any]:
+    rows, items = q.shape[0], x.shape[0]
+    words = of_row = values = offsets = a_values = a_offsets = deltas = None
+    if mask is not None:
+        word_array, row_array = _mask_words(mask, rows, items)
+        words = b.array(word_array, "u64")
+        of_row = None if row_array is None else b.array(row_array, "i32")
+    if exclude is not None:
+        values, offsets = (b.array(a, "i64") for a in _jagged(exclude, rows, "exclude"))
+    if adjust is not None:
+        ids, delta_lists = zip(*adjust, strict=True) if len(adjust) else ((), ())
+        a_values, a_offsets = (b.array(a, "i64") for a in _jagged(ids, rows, "adjust"))
+        deltas = b.array(
+            np.concatenate([np.asarray(d, np.float32).reshape(-1) for d in delta_lists])
+            if len(delta_lists) else np.zeros(0, np.float32), "f32")
+        if deltas.shape[0] != a_values.shape[0]:
+            raise ArgumentError("adjust: expected as many deltas as items in every row.")
+    ids = b.empty((rows, k), "i64")
+    scores = b.empty((rows, k), "f32")
+    count, status = b.empty((rows,), "i32"), b.empty((rows,), "i32")
+    m = b.memory
+    _core.topk(m(q), m(x), k, m(words), m(of_row), m(values), m(offsets), m(a_values),
+               m(a_offsets), m(deltas), m(ids), m(scores), m(count), m(status), b.place(threads))
+    bad = np.flatnonzero(np.asarray(status.cpu() if hasattr(status, "cpu") else status))
+    if bad.size:
+        raise NumericError(f"queries[{bad[0]}]: expected finite numbers, got NaN or infinity.")
+    return ids, scores
+
+
+def topk(queries: Any, items: Any, k: int, mask: Any = None, exclude: Any = None, *,
+         adjust: Any = None, threads: int | None = None) -> tuple[Any, Any]:
+    """The k items of largest inner product with each query, exactly.
+
+    queries [B, D], items [N, D], float32. Order: score descending, then item index ascending; the
+    score is computed in double precision and rounded once, so every device and thread count gives
+    the same bits. Returns (ids int64 [B, k], scores float32 [B, k]); where fewer than k items are
+    allowed the tail is -1 / -inf.
+
+    mask: bool [N] or [B, N], True = allowed. exclude: per query a list of item indices.
+    adjust: per query a pair (item indices, deltas) added to those items' scores.
+    """
+    b = backend_of(queries, items)
+    q, x = b.array(queries, "f32"), b.array(items, "f32")
+    need_matrix("queries", q)
+    need_matrix("items", x)
+    if int(k) < 1:
+        raise ArgumentError(f"k: expected at least 1, got {k}.", )
+    ids, scores = _search(b, q, x, int(k), mask, exclude, adjust, threads)
+    if b.name == "torch" and _needs_grad(queries, items):
+        from ._autograd import attach_topk_gradient
+
+        scores = attach_topk_gradient(queries, items, ids, scores)
+    return ids, scores
+
+
+def _bag_arrays(b: Backend, ids: Any, offsets: Any, weights: Any) -> tuple[Any, Any, Any]:
+    flat = b.array(ids, "i64")
+    if flat.ndim == 2 and offsets is None:  # [bags, length]: every bag has the same length
+        bags, length = flat.shape
+        offsets = np.arange(bags + 1, dtype=np.int64) * length
+        weights = None if weights is None else weights.reshape(-1)
+    elif offsets is None:
+        raise ArgumentError("offsets: expected bag offsets [bags + 1] with ids of one dimension.")
+    flat = flat.reshape(-1)
+    w = None if weights is None else b.array(weights, "f32")
+    if w is not None:
+        need_length("weights", w, flat.shape[0], "id")
+    return flat, b.array(offsets, "i64"), w
+
+
+def embedding_bag(table: Any, ids: Any, offsets: Any = None, *, weights: Any = None,
+                  mode: str = "sum", threads: int | None = None) -> Any:
+    """Sums (or averages) rows of `table` per bag.
+
+    table [rows, D] float32; ids int64 [n] with offsets int64 [bags + 1] (first 0, last n), or ids
+    [bags, length] alone. weights float32, one per id. Empty bags give zeros; an id outside the
+    table is an error that names its bag and position. Returns float32 [bags, D].
+    """
+    b = backend_of(table, ids)
+    t = b.array(table, "f32")
+    need_matrix("table", t)
+    flat, off, w = _bag_arrays(b, ids, offsets, weights)
+    if b.name == "torch" and _needs_grad(table, weights):
+        from ._autograd import EmbeddingBag
+
+        return EmbeddingBag.apply(table, weights, b, flat, off, mode, threads)
+    out = b.empty((off.shape[0] - 1, t.shape[1]), "f32")
+    _core.embedding_bag(b.memory(t), b.memory(flat), b.memory(off), b.memory(w), mode,
+                        b.memory(out), b.place(threads))
+    return out
+
+
+def softmax_loss(queries: Any, columns: Any, target: Any, *, scale: float = 1.0, logq: Any = None,
+                 weight: Any = None, column_item: Any = None, column_user: Any = None,
+                 row_user: Any = None, threads: int | None = None) -> Any:
+    """Softmax cross entropy of queries over candidate columns; the logits are never stored.
+
+    queries [B, D], columns [C, D], target [B] (the positive column of each row), float32 and int64.
+    Logit = scale * <query, column> - logq[column]. A column of the same item as the target
+    (`column_item`) or a positive of the same person (`column_user`, `row_user`) is left out of the
+    row. Returns the loss of each row [B], times `weight` where given.
+    """
+    b = backend_of(queries, columns)
+    q, c = b.array(queries, "f32"), b.array(columns, "f32")
+    need_matrix("queries", q)
+    need_matrix("columns", c)
+    optional: Sequence[tuple[str, Any, str, int, str]] = (
+        ("target", target, "i64", q.shape[0], "query"),
+        ("logq", logq, "f32", c.shape[0], "column"),
+        ("weight", weight, "f32", q.shape[0], "query"),
+        ("column_item", column_item, "i64", c.shape[0], "column"),
+        ("column_user", column_user, "i64", c.shape[0], "column"),
+        ("row_user", row_user, "i64", q.shape[0], "query"),
+    )
+    extra = []
+    for name, value, dtype, expected, what in optional:
+        array = None if value is None else b.array(value, dtype)
+        if array is not None:
+            need_length(name, array, expected, what)
+        extra.append(array)
+    if b.name == "torch" and _needs_grad(queries, columns):
+        from ._autograd import SoftmaxLoss
+
+        return SoftmaxLoss.apply(queries, columns, b, extra, float(scale), threads)
+    loss, log_z = b.empty((q.shape[0],), "f32"), b.empty((q.shape[0],), "f32")
+    m = b.memory
+    tgt, lq, wt, ci, cu, ru = (ABSENT if a is None else m(a) for a in extra)
+    _core.softmax_loss_forward(m(q), m(c), tgt, float(scale), lq, wt, ci, cu, ru, m(loss),
+                               m(log_z), b.place(threads))
+    return loss
