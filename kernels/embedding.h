@@ -4,14 +4,17 @@
 // Forward:  out[b] = sum over e in bag b of w_e * table[id_e]          (Pool::kSum)
 //           out[b] = the same / number of ids in bag b                 (Pool::kMean)
 // w_e = 1 when `weights` is null. An empty bag gives zeros in both modes. A bad id (outside
-// [0, rows)) contributes nothing and is reported.
-// Backward: row gradient g_r = sum over all e with id_e = r of scale_e * grad_out[bag(e)], summed in
-// the order of e (fixed, so bits repeat for any number of threads), then one optimizer step for
+// [0, rows)) contributes nothing and is reported; it still counts in the length of its bag.
+// Backward: row gradient g_r = sum over all e with id_e = r of scale_e * grad_out[bag(e)], summed
+// in the order of e (fixed, so bits repeat for any number of threads), then one optimizer step for
 // each touched row.
 //
-// All sums in float in the order of e. Deterministic. Memory: the plan (<= 24 bytes per id), no
-// table-sized or n x D scratch. Thread-safe for distinct outputs; a table must not be read while
-// `embedding_backward` updates it.
+// All sums in float in the order of e: deterministic on one kind of machine. Memory: the plan
+// (<= 24 bytes per id on the CPU), no table-sized or n x D scratch. Thread-safe for distinct
+// outputs; a table must not be read while `embedding_backward` updates it.
+//
+// Errors (ErrorKind::kArgument): shapes that do not fit, broken offsets (first not 0, decreasing,
+// last not n; always an error), a bad id under BadIds::kThrow, 2^31 ids or more in one lookup.
 #pragma once
 
 #include <cstdint>
@@ -24,25 +27,25 @@ namespace hypertower {
 
 enum class Pool : uint8_t { kSum, kMean };
 
-// What to do with an id outside the table or broken offsets.
+// What to do with an id outside the table.
 enum class BadIds : uint8_t {
-  kThrow,  // Error naming feature (`Bags::name`), bag, position, id and number of rows; nothing written
+  kThrow,  // Error naming feature (`Bags::name`), bag, position, id and rows; nothing is written
   kDrop,   // contributes zero, is counted in IdReport
 };
 
 struct Bags {
   const int64_t* ids = nullptr;      // [n]
-  const int64_t* offsets = nullptr;  // [bags + 1], first 0, last n
+  const int64_t* offsets = nullptr;  // [bags + 1], first 0, last n; may be null without bags
   const float* weights = nullptr;    // [n] or null
   int64_t n = 0;
   int64_t bags = 0;
-  const char* name = "";             // of the feature, for messages; host string
+  const char* name = "";  // of the feature, for messages; host string
 };
 
 struct IdReport {
-  int64_t dropped = 0;     // ids that contributed nothing
-  int64_t first_bag = -1;  // place of the first one
-  int64_t first_position = -1;
+  int64_t dropped = 0;          // ids that contributed nothing
+  int64_t first_bag = -1;       // place of the first one
+  int64_t first_position = -1;  // index into Bags::ids
   int64_t first_id = 0;
 };
 
@@ -50,9 +53,11 @@ struct IdReport {
 IdReport embedding_bag(MatrixView<const float> table, const Bags& bags, Pool pool, BadIds policy,
                        MatrixView<float> out, const Exec& exec);
 
-// The plan groups the ids of one lookup by row: runs of equal row in order of first position. It
-// needs ids only, so it may be built while the forward pass runs. Owns its memory on the device of
-// `exec`. Immutable after construction; shareable between threads.
+// The plan groups the ids of one lookup by row: runs of equal row, rows ascending, ids of a run in
+// the order of the lookup. It needs ids only, so it may be built while the forward pass runs, and
+// the ids may change afterwards. Owns its memory on the device of `exec`; on CUDA the constructor
+// synchronises the stream (the number of runs decides how much memory is needed). Immutable after
+// construction; shareable between threads.
 class EmbeddingPlan {
  public:
   EmbeddingPlan(int64_t table_rows, const Bags& bags, BadIds policy, const Exec& exec);
@@ -60,11 +65,11 @@ class EmbeddingPlan {
   EmbeddingPlan(EmbeddingPlan&&) noexcept;
   EmbeddingPlan& operator=(EmbeddingPlan&&) noexcept;
 
-  int64_t unique_rows() const;         // number of runs
-  const int64_t* rows() const;         // [unique_rows], ascending table rows; device memory
+  int64_t unique_rows() const;  // number of runs
+  const int64_t* rows() const;  // [unique_rows], ascending table rows; device memory
   const IdReport& report() const;
 
-  struct Data;  // layout shared by the CPU and CUDA implementations: kernels/cpu/embedding_plan.h
+  struct Data;  // layout shared by the CPU and CUDA implementations: kernels/embedding_backend.h
   const Data& data() const { return *data_; }
 
  private:
@@ -88,8 +93,8 @@ struct OptimizerStep {
   int64_t step = 1;           // 1-based, kAdam only
 };
 
-// One fused step. `grad` [bags, D] is the gradient of `out`. `bags` must be the plan's.
-// REQUIRES: state0 / state1 as the optimizer says (null views otherwise).
+// One fused step. `grad` [bags, D] is the gradient of `out`. `bags` must be the plan's: its offsets
+// and weights are read, its ids are not. state0 / state1 as the optimizer says, else ignored.
 void embedding_backward(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
                         const EmbeddingPlan& plan, const Bags& bags, Pool pool,
                         MatrixView<const float> grad, const OptimizerStep& step, const Exec& exec);
@@ -99,8 +104,9 @@ void embedding_row_gradient(const EmbeddingPlan& plan, const Bags& bags, Pool po
                             MatrixView<const float> grad, MatrixView<float> row_grad,
                             const Exec& exec);
 
-// Gradient of the per-sample weights: out[e] = <grad[bag(e)], table[id_e]> (* 1/len for kMean).
-// Must run before embedding_backward changes the table.
+// Gradient of the per-sample weights: out[e] = <grad[bag(e)], table[id_e]> (* 1/len for kMean), 0
+// where the id is bad. `bags.weights` is not read. Must run before embedding_backward changes the
+// table.
 void embedding_weight_gradient(MatrixView<const float> table, const Bags& bags, Pool pool,
                                MatrixView<const float> grad, float* out, const Exec& exec);
 

@@ -1,0 +1,77 @@
+// What the device implementations of kernels/embedding.h share: the layout of a plan, the texts of
+// the errors, and the functions each device defines. Arguments have passed the shape checks of
+// kernels/embedding.cpp; values (ids, offsets) have not.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kernels/embedding.h"
+
+namespace hypertower {
+
+// Pointers into `storage`, which lives on the device.
+struct EmbeddingPlan::Data {
+  int64_t table_rows = 0;
+  int64_t bags = 0;
+  int64_t n = 0;  // ids of the lookup, bad ones included
+  bool weighted = false;
+  int64_t entries = 0;  // good ids
+  int64_t runs = 0;     // distinct rows
+  IdReport report;
+
+  // Entry: bag in the low 32 bits; in the high 32 bits the position of the id, if weighted, else 0.
+  const int64_t* row = nullptr;        // [runs], ascending
+  const int32_t* run_start = nullptr;  // [runs + 1], into entry
+  const uint64_t* entry = nullptr;     // [entries], by row, then by position
+  std::shared_ptr<void> storage;
+};
+
+inline constexpr int64_t kMaxBagIds = (int64_t{1} << 31) - 1;
+
+// "feature 'genres': " or, without a name, "embedding bags: ".
+std::string bags_label(const Bags& bags);
+
+// The first bad id, as IdReport names it.
+[[noreturn]] void throw_bad_id(const Bags& bags, const IdReport& report, int64_t table_rows);
+
+// offsets[at] = value is not 0 (at = 0), is below its predecessor, or is the last and not n.
+[[noreturn]] void throw_bad_offset(const Bags& bags, int64_t at, int64_t value, int64_t previous);
+
+namespace cpu {
+IdReport embedding_bag(MatrixView<const float> table, const Bags& bags, Pool pool, BadIds policy,
+                       MatrixView<float> out, const Exec& exec);
+std::unique_ptr<EmbeddingPlan::Data> embedding_plan(int64_t table_rows, const Bags& bags,
+                                                    BadIds policy, const Exec& exec);
+void embedding_backward(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
+                        const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
+                        MatrixView<const float> grad, const OptimizerStep& step, const Exec& exec);
+void embedding_row_gradient(const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
+                            MatrixView<const float> grad, MatrixView<float> row_grad,
+                            const Exec& exec);
+void embedding_weight_gradient(MatrixView<const float> table, const Bags& bags, Pool pool,
+                               MatrixView<const float> grad, float* out, const Exec& exec);
+void apply_row_gradient(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
+                        const int64_t* rows, MatrixView<const float> row_grad,
+                        const OptimizerStep& step, const Exec& exec);
+}  // namespace cpu
+
+namespace cuda {
+IdReport embedding_bag(MatrixView<const float> table, const Bags& bags, Pool pool, BadIds policy,
+                       MatrixView<float> out, const Exec& exec);
+std::unique_ptr<EmbeddingPlan::Data> embedding_plan(int64_t table_rows, const Bags& bags,
+                                                    BadIds policy, const Exec& exec);
+void embedding_backward(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
+                        const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
+                        MatrixView<const float> grad, const OptimizerStep& step, const Exec& exec);
+void embedding_row_gradient(const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
+                            MatrixView<const float> grad, MatrixView<float> row_grad,
+                            const Exec& exec);
+void embedding_weight_gradient(MatrixView<const float> table, const Bags& bags, Pool pool,
+                               MatrixView<const float> grad, float* out, const Exec& exec);
+void apply_row_gradient(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
+                        const int64_t* rows, MatrixView<const float> row_grad,
+                        const OptimizerStep& step, const Exec& exec);
+}  // namespace cuda
+
+}  // namespace hypertower
