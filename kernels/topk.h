@@ -7,17 +7,20 @@
 // device, thread count, batch size and split of the items gives the same bits.
 //
 // An item is allowed when its mask bit is set (no mask: all) and it is not excluded. An adjusted
-// item scores fl(canonical + delta); delta = -inf excludes it. An item that is listed more than
-// once in `adjust` of one row gets the sum of its deltas in list order.
+// item scores canonical + delta, rounded once; delta = -inf excludes it. An item that is listed
+// more than once in `adjust` of one row gets the sum of its deltas, added in double in list order.
 //
 // Fewer than k allowed: count[b] < k and the tail is id -1, score -inf. k > N is legal, k >= 1.
 // A non-finite query row gives status kNonFiniteQuery and count 0. Items must be finite
-// (REQUIRES; `all_finite` below checks a matrix once at build).
-// Thread-safe: calls share nothing. Memory: O(B * k + threads * block), never B x N.
+// (REQUIRES; `first_non_finite_row` below checks a matrix once at build). A score beyond the range
+// of a float is infinite and ranks as such.
+//
+// Thread-safe: calls share nothing.
+// Memory: O(B * (D + parts * min(k, N))), where parts is the number of item ranges scanned at once
+// (at most `threads` on the CPU); never B x N.
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "kernels/tensor.h"
 
@@ -26,8 +29,8 @@ namespace hypertower {
 enum class RowStatus : int32_t { kOk = 0, kNonFiniteQuery = 1 };
 
 struct TopKInput {
-  MatrixView<const float> queries;  // [B, D]
-  MatrixView<const float> items;    // [N, D]
+  MatrixView<const float> queries = {};  // [B, D]
+  MatrixView<const float> items = {};    // [N, D]
   int64_t k = 10;
 
   // Bit sets over items: bit i of word i / 64 set = allowed. `masks` is [M, mask_words] with
@@ -38,27 +41,30 @@ struct TopKInput {
   int64_t mask_words = 0;
   const int32_t* mask_of_row = nullptr;
 
-  JaggedView<int64_t> exclude;       // item ids per row, any order, repeats allowed; offsets may be null
-  JaggedView<int64_t> adjust;        // item ids per row
+  // Item ids per row, in any order, repeats allowed; null offsets: none.
+  JaggedView<int64_t> exclude = {};
+  JaggedView<int64_t> adjust = {};
   const float* adjust_delta = nullptr;  // one per adjust.values; finite or -inf
 };
 
 struct TopKOutput {
-  MatrixView<int64_t> ids;   // [B, k]
-  MatrixView<float> scores;  // [B, k]
-  int32_t* count = nullptr;  // [B]
+  MatrixView<int64_t> ids;      // [B, k]
+  MatrixView<float> scores;     // [B, k]
+  int32_t* count = nullptr;     // [B]
   RowStatus* status = nullptr;  // [B]
 };
 
-// Errors (ErrorKind::kArgument): k < 1, shapes that do not fit, an id outside [0, N) in exclude or
-// adjust (names row and position), a NaN or +inf delta. On CUDA the value checks run on the device
+// Errors (ErrorKind::kArgument): k < 1, shapes that do not fit, N > 2^32, an id outside [0, N) in
+// exclude or adjust (names row and position), a NaN or +inf delta, a mask_of_row without its mask,
+// broken offsets. On CUDA the value checks run on the device
 // and are reported through this call, which synchronises the stream once at its end.
 void topk(const TopKInput& in, const TopKOutput& out, const Exec& exec);
 
 // The canonical score of one pair (see above); host memory.
 float canonical_score(const float* a, const float* b, int64_t dim);
 
-// Canonical scores of query b with items ids[b, 0..m): out [B, m]; an id of -1 gives -inf.
+// Canonical scores of query b with items ids[b, 0..m): out [B, m]; an id of -1 gives -inf. Errors
+// and synchronisation as above.
 void score_pairs(MatrixView<const float> queries, MatrixView<const float> items,
                  MatrixView<const int64_t> ids, MatrixView<float> out, const Exec& exec);
 

@@ -1,0 +1,12 @@
+// CPU implementation of kernels/topk.h; arguments have passed topk_check::shapes.
+#pragma once
+
+#include "kernels/topk.h"
+
+namespace hypertower::cpu {
+
+void topk(const TopKInput& in, const TopKOutput& out, int threads);
+void score_pairs(MatrixView<const float> queries, MatrixView<const float> items,
+                 MatrixView<const int64_t> ids, MatrixView<float> out, int threads);
+
+}  // namespace hypertower::cpu
