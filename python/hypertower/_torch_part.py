@@ -8,7 +8,7 @@ from .errors import HypertowerError
 
 
 def load_trainer() -> ModuleType:
-    """The compiled trainer. torch and pyarrow are imported first: it uses the libraries they load."""
+    """The compiled trainer, after torch and pyarrow, whose libraries it uses."""
     for name in ("torch", "pyarrow"):
         try:
             __import__(name)

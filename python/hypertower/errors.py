@@ -1,4 +1,4 @@
-"""Errors of hypertower. Each message is one sentence: what was expected, what came, where, the cure."""
+"""Errors of hypertower. Each message is one sentence: what was expected, what came, the cure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ArgumentError(HypertowerError, ValueError):
 
 
 class SchemaError(HypertowerError, ValueError):
-    """An unknown field or a wrong type: a request, an event, a config or data against the schema."""
+    """An unknown field or a wrong type, in a request, an event, a config or data."""
 
 
 class DataError(HypertowerError, ValueError):

@@ -1,8 +1,8 @@
 """The kernels, for experiments: numpy in, numpy out; torch in, torch out.
 
-With torch tensors that require gradients, `embedding_bag` and `softmax_loss` are differentiable, and
-so are the scores of `topk` (the choice of items is not). CUDA tensors run on their own device and
-stream.
+With torch tensors that require gradients, `embedding_bag` and `softmax_loss` are differentiable,
+and so are the scores of `topk` (the choice of items is not). CUDA tensors run on their own device
+and stream.
 """
 
 from __future__ import annotations

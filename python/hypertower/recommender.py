@@ -1,4 +1,4 @@
-"""The recommender: fit, evaluate, recommend, save, load. Fitting imports torch, nothing else does."""
+"""The recommender: fit, evaluate, recommend, save, load. Only fitting imports torch."""
 
 from __future__ import annotations
 
@@ -82,8 +82,7 @@ class Recommender:
         self._people = core.people()
         self._core = core
 
-    @property
-    def _model(self) -> _core.Recommender:
+    def _fitted(self) -> _core.Recommender:
         if self._core is None:
             raise NotFittedError(
                 "This recommender has no model yet: call fit, or load one with from_pretrained."
@@ -123,7 +122,7 @@ class Recommender:
         {...}}. Without `test`: those of the part that training held back. `by`: also per value of a
         feature, such as "context.hour". Events of `test` that come before an event count as its
         history."""
-        core = self._model
+        core = self._fitted()
         if test is None:
             return dict(self._facts["metrics"])
         from ._torch_part import load_trainer
@@ -138,18 +137,18 @@ class Recommender:
                   where: Mapping[str, Any] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The k best items for each request, exactly: (ids [n, k], scores float32 [n, k]).
 
-        Missing places (fewer than k items are allowed) hold None and -inf. `exclude_seen`: leave out
-        what the person's history holds; None = as the training data suggested. `where`: a filter,
-        {"genre": ["Comedy"], "price": {"max": 30}, "not": {...}, "any": [{...}, {...}]}.
+        Missing places (fewer than k items are allowed) hold None and -inf. `exclude_seen`: leave
+        out what the person's history holds; None = as the training data suggested. `where`: a
+        filter, {"genre": ["Comedy"], "price": {"max": 30}, "not": {...}, "any": [{...}, {...}]}.
         """
-        rows, scores, _ = self._model.recommend(list(requests), int(k), exclude_seen, where,
+        rows, scores, _ = self._fitted().recommend(list(requests), int(k), exclude_seen, where,
                                                 self._people, self._threads)
         return self._ids[rows], scores
 
     def similar_items(self, items: Sequence[Id], k: int = 10, *,
                       where: Mapping[str, Any] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest items to each item by their vectors, without itself."""
-        rows, scores, _ = self._model.similar(_id_texts(items, "items"), int(k), where,
+        rows, scores, _ = self._fitted().similar(_id_texts(items, "items"), int(k), where,
                                               self._threads)
         return self._ids[rows], scores
 
@@ -166,12 +165,12 @@ class Recommender:
         if len({len(x) for x in lists}) > 1:
             raise ArgumentError("items: expected lists of one length, got several lengths.")
         texts = [_id_texts(x, f"items[{i}]") for i, x in enumerate(lists)]
-        out = self._model.score(requests, texts, self._people, self._threads)
+        out = self._fitted().score(requests, texts, self._people, self._threads)
         return out[:, 0] if flat and len(requests) else out
 
     def encode_query(self, requests: Sequence[Request]) -> np.ndarray:
         """Query vectors, float32 [n, dim]: what is multiplied with item vectors."""
-        return self._model.encode_query(list(requests), self._people, self._threads)
+        return self._fitted().encode_query(list(requests), self._people, self._threads)
 
     def encode_item(self, items: Sequence[Id | Mapping[str, Any]]) -> np.ndarray:
         """Item vectors, float32 [n, dim]. An item is an id, or a dict of item features with an
@@ -185,12 +184,12 @@ class Recommender:
             else:
                 ids.append(_id_text(item, f"items[{i}]"))
                 features.append({})
-        return self._model.encode_items(ids, features, self._threads)
+        return self._fitted().encode_items(ids, features, self._threads)
 
     def observe(self, events: Any) -> int:
-        """Live events ({"user", "item", "kind", "time", "context", "id"}): the next `recommend` sees
-        them. Repeated event ids are dropped. Returns the number accepted."""
-        self._model  # a model is needed first
+        """Live events ({"user", "item", "kind", "time", "context", "id"}): the next `recommend`
+        sees them. Repeated event ids are dropped. Returns the number accepted."""
+        self._fitted()
         return int(self._people.observe(to_events(events)))
 
     # ---- files ---------------------------------------------------------------------------------
@@ -198,18 +197,18 @@ class Recommender:
     def save_pretrained(self, path: str | os.PathLike[str], *, with_history: bool = False) -> None:
         """Writes the model directory, atomically. It holds personal data (features and events of
         people) only `with_history`."""
-        self._model.save(os.fspath(path), self._people if with_history else None)
+        self._fitted().save(os.fspath(path), self._people if with_history else None)
 
     @property
     def schema_(self) -> dict[str, Any]:
         """The schema of the fitted model."""
-        self._model
+        self._fitted()
         return dict(self._facts["schema"])
 
     @property
     def item_ids_(self) -> np.ndarray:
         """Ids of the catalogue, in the order of the item matrix."""
-        self._model
+        self._fitted()
         return self._ids[:-1].copy()
 
     def __repr__(self) -> str:

@@ -4,7 +4,8 @@ People have a taste u in R^8, of which segment and age show a part; items have a
 category and price show a part, and a popularity. The moment (hour of day, weather) shifts and bends
 the taste. The next item is drawn from
 
-    P(i | person, moment) = softmax_i( sharpness / sqrt(8) * <u + b(moment) + u * g(moment), v_i> + pop_i )
+    P(i | person, moment) = softmax_i(sharpness / sqrt(8) * <q, v_i> + popularity_i)
+    q = u + shift(moment) + u * bend(moment)
 
 so the best reachable recall@10 is the mean probability mass of the ten likeliest items, and without
 the moment that of the ten likeliest under the average over all moments.
@@ -63,8 +64,8 @@ class World:
     taste: np.ndarray  # [users, 8]
     vectors: np.ndarray  # [items, 8]
     popularity: np.ndarray  # [items]
-    shift: np.ndarray  # [24, 4, 8], b(moment)
-    bend: np.ndarray  # [24, 4, 8], g(moment)
+    shift: np.ndarray  # [24, 4, 8]
+    bend: np.ndarray  # [24, 4, 8]
     sharpness: float
     segment: np.ndarray
     age: np.ndarray
