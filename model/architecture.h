@@ -2,14 +2,14 @@
 // build from. Written into manifest.json.
 //
 //   item vector    v_i = E[i] + sum_f field_f(item)                              (item tower)
-//   state          s   = b + sum_f field_f(user) + sum_h W_h pool_h(history)     (query tower, cacheable)
-//   pool_h             = sum_j w_hj v_j / sum_j w_hj,  w_hj = kind weight_j * exp(-decay_h * age rank_j)
-//   query          q   = bilinear head(s, context)                               (at request time)
+//   state          s   = b + sum_f field_f(user) + sum_h W_h pool_h(history)     (query tower,
+//   cacheable) pool_h             = sum_j w_hj v_j / sum_j w_hj,  w_hj = kind weight_j *
+//   exp(-decay_h * age rank_j) query          q   = bilinear head(s, context) (at request time)
 //   score              = <q, v_i>, both L2-normalised first when `normalize`
-// field_f: id features = sum (category) or mean (categories) of table rows; number = linear map of the
-// piecewise-linear encoding; vector = linear map. Context fields have `context_dim` numbers each, are
-// concatenated and pass h = GELU(W c + b), [shift; gate] = W' h + b'.
-// Age rank 0 is the latest event. Histories are cut to the last schema.history_length events.
+// field_f: id features = sum (category) or mean (categories) of table rows; number = linear map of
+// the piecewise-linear encoding; vector = linear map. Context fields have `context_dim` numbers
+// each, are concatenated and pass h = GELU(W c + b), [shift; gate] = W' h + b'. Age rank 0 is the
+// latest event. Histories are cut to the last schema.history_length events.
 //
 // Tensor names (= LibTorch named_parameters()), F = field width, d = dim:
 //   item.id.weight [items, d]       item.<f>.weight [F, d] (table) or [d, F] (linear, no bias)
@@ -38,7 +38,7 @@ struct Architecture {
   int64_t history_pools = 3;
   Head head = Head::kBilinear;  // kNone when the schema has no context features
   bool normalize = true;
-  double temperature = 0.1;     // initial; score is divided by it in the loss only
+  double temperature = 0.1;  // initial; score is divided by it in the loss only
 
   static Architecture from_config(const ConfigTree& config);  // [model]
   static Architecture from_json(const nlohmann::json& j);

@@ -32,8 +32,8 @@ struct HistoryBatch {
 
 class Encoder {
  public:
-  // Errors (kModel): a tensor missing, left over, or of another shape than architecture and features
-  // say, by name. `weights` may hold no item.id.weight rows beyond `num_items`.
+  // Errors (kModel): a tensor missing, left over, or of another shape than architecture and
+  // features say, by name. `weights` may hold no item.id.weight rows beyond `num_items`.
   Encoder(Architecture architecture, FeatureSpace features, Weights weights);
 
   const Architecture& architecture() const { return architecture_; }

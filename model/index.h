@@ -16,8 +16,8 @@
 
 namespace hypertower {
 
-// An attribute that `where` may name. Categories: jagged codes into `values`. Numbers: NaN = missing
-// (a missing number passes no range).
+// An attribute that `where` may name. Categories: jagged codes into `values`. Numbers: NaN =
+// missing (a missing number passes no range).
 struct Attribute {
   std::string name;
   bool is_number = false;
@@ -41,9 +41,9 @@ struct Mask {
 };
 
 struct Query {
-  std::span<const float> vector;              // [dim]
-  std::shared_ptr<const Mask> mask;           // null = everything
-  std::vector<int64_t> exclude;               // rows
+  std::span<const float> vector;                  // [dim]
+  std::shared_ptr<const Mask> mask;               // null = everything
+  std::vector<int64_t> exclude;                   // rows
   std::vector<std::pair<int64_t, float>> adjust;  // rows and deltas
 };
 

@@ -45,8 +45,8 @@ struct ModelData {
   Catalogue catalogue;
   bool user_ids_are_integers = false;  // ids go out as they came in
   bool item_ids_are_integers = false;
-  bool exclude_seen_by_default = false;  // derived from the data: repeats are rare
-  nlohmann::json metrics = nlohmann::json::object();  // {"test": {...}, "baselines": {...}}
+  bool exclude_seen_by_default = false;                // derived from the data: repeats are rare
+  nlohmann::json metrics = nlohmann::json::object();   // {"test": {...}, "baselines": {...}}
   nlohmann::json training = nlohmann::json::object();  // resolved settings, seed, seconds
   std::string data_fingerprint;
   std::vector<Golden> golden;

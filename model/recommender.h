@@ -46,20 +46,22 @@ class Recommender {
   const Encoder& encoder() const { return encoder_; }
   const ItemIndex& index() const { return index_; }
   const ModelData& data() const { return model_; }  // without weights and catalogue (moved out)
-  ModelData to_model_data() const;  // everything, weights and catalogue copied back in: to save again
+  ModelData to_model_data()
+      const;  // everything, weights and catalogue copied back in: to save again
 
-  // One answer per request, in order. `people` may be null (nobody stored). Errors (kSchema): unknown
-  // field, wrong type, k < 1; the message and field() say which request when there are several.
+  // One answer per request, in order. `people` may be null (nobody stored). Errors (kSchema):
+  // unknown field, wrong type, k < 1; the message and field() say which request when there are
+  // several.
   std::vector<Answer> recommend(std::span<const Request> requests, const RecommendOptions& options,
                                 const PeopleSource* people, const Exec& exec) const;
   // [n, dim], row-major.
   std::vector<float> encode_query(std::span<const Request> requests, const PeopleSource* people,
                                   const Exec& exec) const;
   // Items by id and/or features ("item" plus item features).
-  std::vector<float> encode_items(std::span<const std::string> ids, std::span<const Record> features,
-                                  const Exec& exec) const;
-  // Nearest items by dot product of item vectors, without the item itself. Error(kArgument): unknown
-  // id, names the nearest.
+  std::vector<float> encode_items(std::span<const std::string> ids,
+                                  std::span<const Record> features, const Exec& exec) const;
+  // Nearest items by dot product of item vectors, without the item itself. Error(kArgument):
+  // unknown id, names the nearest.
   std::vector<Answer> similar(std::span<const std::string> items, int64_t k,
                               const std::optional<Filter>& where, const Exec& exec) const;
   // Canonical scores, as `recommend` would give: items[r] for request r; [n, m].

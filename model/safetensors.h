@@ -20,7 +20,8 @@ struct TensorInfo {
 
 // A memory-mapped, fully checked file. Immutable, shareable between threads; spans live as long as
 // the object. Errors (kModel) name the file and what is wrong: header longer than the file or than
-// 100 MB, JSON broken, unknown dtype, overlap, hole, out of bounds, size not equal to shape x dtype.
+// 100 MB, JSON broken, unknown dtype, overlap, hole, out of bounds, size not equal to shape x
+// dtype.
 class SafetensorsFile {
  public:
   static std::shared_ptr<const SafetensorsFile> open(const std::string& path);

@@ -21,16 +21,17 @@ enum class FeatureKind : uint8_t { kCategory, kCategories, kNumber, kVector };
 enum class TimePart : uint8_t { kNone, kHour, kWeekday, kWeekend, kMonth, kSeason, kDayPeriod };
 
 struct Feature {
-  std::string name;                // [A-Za-z0-9_]+, unique within its group
+  std::string name;  // [A-Za-z0-9_]+, unique within its group; "id", "any" and "not"
+                     // are taken in the item group
   Group group = Group::kUser;
   FeatureKind kind = FeatureKind::kCategory;
-  std::string column;              // column in the data; default: the name
-  std::string separator;           // kCategories given as text: "|"; empty = the cell is a list
+  std::string column;                    // column in the data; default: the name
+  std::string separator;                 // categories or vector given as text: "|"; empty = a list
   TimePart from_time = TimePart::kNone;  // context only: derived from the event's time unless given
-  int64_t min_count = 1;           // rarer values share the hashed out-of-vocabulary rows
-  int64_t oov_rows = 4;            // hashed rows for unknown values, >= 1
-  int64_t length = 0;              // kVector: its length
-  int64_t bins = 8;                // kNumber: pieces of the piecewise-linear encoding
+  int64_t min_count = 1;                 // rarer values share the hashed out-of-vocabulary rows
+  int64_t oov_rows = 4;                  // hashed rows for unknown values, >= 1
+  int64_t length = 0;                    // kVector: its length
+  int64_t bins = 8;                      // kNumber: pieces of the piecewise-linear encoding
 };
 
 struct Columns {
@@ -46,7 +47,7 @@ struct Columns {
 struct Schema {
   std::string name;
   Columns columns;
-  std::vector<Feature> features;               // users, then context, then items, config order
+  std::vector<Feature> features;               // users, then context, then items; as written
   std::map<std::string, double> kind_weights;  // [kinds]; absent kinds weigh 1
   std::vector<std::string> outcomes;           // known only after the event: refused as inputs
   int64_t history_length = 50;                 // events of a person that the query tower reads
@@ -65,8 +66,9 @@ struct Schema {
 std::string_view group_word(Group g);         // "user", "context", "item"
 std::string_view kind_word(FeatureKind k);    // "category", ...
 std::string_view time_part_word(TimePart p);  // "hour", ...
-// The part's value for a time in seconds since 1970 UTC, and how many values there are.
+// The part's value for a time in seconds since 1970 UTC. REQUIRES: a time that check_time passes.
 int64_t time_part(TimePart p, double seconds);
+// All values of a part as text, ascending.
 std::vector<std::string> time_part_values(TimePart p);
 
 }  // namespace hypertower

@@ -20,15 +20,21 @@ using Value = std::variant<std::monostate, int64_t, double, std::string, std::ve
 // Field name -> value, in the order given. Small: linear search beats a map here.
 using Record = std::vector<std::pair<std::string, Value>>;
 
-inline bool is_missing(const Value& v) { return std::holds_alternative<std::monostate>(v); }
+inline bool is_missing(const Value& v) {
+  return std::holds_alternative<std::monostate>(v);
+}
 
 // The text that vocabularies and ids compare: integers in decimal, doubles without a fraction as
 // integers ("1995.0" from a float column equals 1995), other doubles in shortest form, text as it
-// is. Missing and lists: nullopt.
+// is. Missing, lists, NaN and infinity: nullopt.
 std::optional<std::string> canonical_text(const Value& v);
 
 // The word for the type in messages: "an integer", "text", "a list of numbers", "nothing".
 std::string_view type_word(const Value& v);
+
+// Throws Error(kNumeric) for a time that is not finite and Error(kSchema) for one outside the years
+// 1 to 9999 (milliseconds given for seconds, mostly). `path` is the field's, for the message.
+void check_time(double seconds, const std::string& path);
 
 // ---- what people send -------------------------------------------------------------------------
 
@@ -50,10 +56,12 @@ struct Event {
 struct Filter {
   enum class Op { kAll, kAny, kNot, kOneOf, kRange };
   Op op = Op::kAll;
-  std::vector<Filter> children;      // kAll, kAny, kNot (not of the and of the children)
-  std::string field;                 // kOneOf, kRange
-  std::vector<std::string> values;   // kOneOf, canonical text
-  std::optional<double> min, max;    // kRange, inclusive
+  std::vector<Filter> children;     // kAll, kAny, kNot (not of the and of the children)
+  std::string field;                // kOneOf, kRange
+  std::vector<std::string> values;  // kOneOf, canonical text
+  std::optional<double> min, max;   // kRange, inclusive
+
+  bool operator==(const Filter&) const = default;
 };
 
 struct Request {

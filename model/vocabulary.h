@@ -1,20 +1,21 @@
 // Text -> table row. Known values have rows 0..size-1 (most frequent first, ties by text); unknown
-// values share `oov_rows` hashed rows after them. Immutable after construction; thread-safe.
+// values share `oov_rows` hashed rows after them (size + stable_hash(value) mod oov_rows).
+// Immutable after construction; thread-safe.
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
+
+#include "model/text_table.h"
 
 namespace hypertower {
 
 class Vocabulary {
  public:
   Vocabulary() = default;
-  // REQUIRES: distinct values. oov_rows = 0: unknown values have no row (-1).
+  // oov_rows = 0: unknown values have no row (-1). Error(kModel): a value that comes twice.
   Vocabulary(std::vector<std::string> values, int64_t oov_rows);
 
   int64_t row(std::string_view value) const;    // known or hashed row; -1 when there is none
@@ -26,16 +27,9 @@ class Vocabulary {
   const std::vector<std::string>& values() const { return values_; }
 
  private:
-  struct Hash {
-    using is_transparent = void;
-    size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
-  };
   std::vector<std::string> values_;
   int64_t oov_rows_ = 0;
-  std::unordered_map<std::string, int64_t, Hash, std::equal_to<>> rows_;
+  TextTable table_;
 };
-
-// FNV-1a 64: the hash of out-of-vocabulary rows, the same on every machine and version.
-uint64_t stable_hash(std::string_view s);
 
 }  // namespace hypertower
