@@ -1,4 +1,4 @@
-"""Torch gradients of `hypertower.ops`, imported only when a caller passes tensors that need them."""
+"""Torch gradients of `hypertower.ops`; imported only for tensors that need them."""
 
 from __future__ import annotations
 

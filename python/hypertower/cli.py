@@ -238,10 +238,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("out", help="folder to write to")
     p.add_argument("--events", type=_number, default=60_000, help="number of events")
     p.add_argument("--users", type=_number, default=1_000, help="number of people")
-    p.add_argument("--items", type=_number, default=500, help="number of items")
+    p.add_argument("--items", type=_number, default=1_000, help="number of items")
     p.add_argument("--context-strength", type=float, default=1.0,
                    help="how strongly the moment moves a taste; 0 = not at all")
-    p.add_argument("--sharpness", type=float, default=3.0, help="how decided people are")
+    p.add_argument("--sharpness", type=float, default=2.5, help="how decided people are")
     p.add_argument("--seed", type=int, default=0, help="same seed, same files")
 
     p = add("schema", "Draft a config from data.", _schema, json_option=False)

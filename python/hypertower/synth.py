@@ -26,7 +26,8 @@ from .progress import Line
 _DIM = 8
 _SEGMENTS, _CATEGORIES = 8, 20
 _WEATHER = ("sun", "cloud", "rain", "snow")
-_SEEN_SHARE = 0.6  # of the variance of tastes and item vectors that features show
+_TASTE_SEEN, _ITEM_SEEN = 0.7, 0.6  # share of the variance that features show
+_SHIFT, _BEND = 1.2, 1.5  # how far a moment moves a taste at context = 1
 _POPULARITY = 0.5
 _START, _DAYS = 1_700_000_000, 180  # seconds since 1970; length of the log
 _TEST_SHARE = 0.1
@@ -87,20 +88,20 @@ def make_world(users: int, items: int, context: float, sharpness: float, seed: i
     a = (age - 48) / 18.5
     seen = normal((_SEGMENTS, _DIM))[segment] + a[:, None] * normal(_DIM)
     seen += (a * a - 1)[:, None] * normal(_DIM) / 2
-    taste = np.sqrt(_SEEN_SHARE / 2.25) * seen
-    taste += np.sqrt(1 - _SEEN_SHARE) * normal((users, _DIM))
+    taste = np.sqrt(_TASTE_SEEN / 2.25) * seen
+    taste += np.sqrt(1 - _TASTE_SEEN) * normal((users, _DIM))
     category, log_price = rng.integers(0, _CATEGORIES, items), normal(items)
     seen = normal((_CATEGORIES, _DIM))[category] + log_price[:, None] * normal(_DIM) / 2
-    vectors = np.sqrt(_SEEN_SHARE / 1.25) * seen
-    vectors += np.sqrt(1 - _SEEN_SHARE) * normal((items, _DIM))
+    vectors = np.sqrt(_ITEM_SEEN / 1.25) * seen
+    vectors += np.sqrt(1 - _ITEM_SEEN) * normal((items, _DIM))
     angle = 2 * np.pi * np.arange(24) / 24
 
-    def field() -> np.ndarray:
+    def field(strength: float) -> np.ndarray:
         day = np.cos(angle)[:, None] * normal(_DIM) + np.sin(angle)[:, None] * normal(_DIM)
-        return context * (day[:, None] + normal((len(_WEATHER), _DIM))[None]) / np.sqrt(2)
+        return strength * (day[:, None] + normal((len(_WEATHER), _DIM))[None]) / np.sqrt(2)
 
-    return World(taste, vectors, _POPULARITY * normal(items), field(), field(), sharpness, segment,
-                 age, category, np.round(10 * np.exp(log_price), 2))
+    return World(taste, vectors, _POPULARITY * normal(items), field(_SHIFT * context),
+                 field(_BEND * context), sharpness, segment, age, category, np.round(10 * np.exp(log_price), 2))
 
 
 def _top_mass(logits: np.ndarray, k: int) -> np.ndarray:
@@ -124,7 +125,7 @@ def _without_context(world: World, users: np.ndarray, items: np.ndarray, k: int)
 
 
 def synth(out: str | os.PathLike[str], *, events: int = 60_000, users: int = 1_000,
-          items: int = 500, context: float = 1.0, sharpness: float = 3.0, seed: int = 0,
+          items: int = 1_000, context: float = 1.0, sharpness: float = 2.5, seed: int = 0,
           progress: bool = False) -> dict[str, Any]:
     """Writes events, items, users (CSV.gz), a config and truth.json into the folder `out`.
 

@@ -1,0 +1,88 @@
+"""The command line: answers on stdout, sentences on stderr, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hypertower.cli import main
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "hypertower", *arguments], capture_output=True,
+                          text=True, timeout=300)
+
+
+def test_help_teaches_the_data_path() -> None:
+    out = run("--help").stdout
+    for word in ("train", "evaluate", "recommend", "serve", "inspect", "doctor", "synth", "schema"):
+        assert word in out
+
+
+def test_recommend(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", str(saved), "--user", "196", "--context", "hour=21", "-k", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and all("\t" in line for line in lines)
+    assert main(["recommend", str(saved), "--where", '{"category": ["c1"]}', "--json"]) == 0
+    assert {"id", "score"} == set(json.loads(capsys.readouterr().out)[0])
+
+
+def test_evaluate_and_inspect(saved: Path, world: Path,
+                              capsys: pytest.CaptureFixture[str]) -> None:
+    events = str(world / "events.csv.gz")
+    assert main(["evaluate", str(saved), events, "--json"]) == 0
+    assert "recall@10" in json.loads(capsys.readouterr().out)
+    assert main(["evaluate", str(saved), events, "--by", "context.weather"]) == 0
+    out = capsys.readouterr().out
+    assert "popularity" in out and "rain" in out
+    assert main(["inspect", str(saved)]) == 0
+    assert "format_version" in capsys.readouterr().out
+
+
+def test_train_runs_the_program(world: Path, tmp_path: Path) -> None:
+    done = run("train", str(world / "config.toml"), "--out", str(tmp_path / "m"),
+               "--set", "training.epochs=1", "--set", "training.refit=false")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "m" / "manifest.json").exists()
+    assert "ndcg@10" in done.stdout
+
+
+def test_schema_drafts_a_config_that_trains(world: Path, tmp_path: Path) -> None:
+    done = run("schema", str(world / "events.csv.gz"), "--items", str(world / "items.csv.gz"),
+               "--users", str(world / "users.csv.gz"))
+    assert done.returncode == 0 and "[context.weather]" in done.stdout
+    (tmp_path / "draft.toml").write_text(done.stdout)
+    trained = run("train", str(tmp_path / "draft.toml"), "--out", str(tmp_path / "m"),
+                  "--set", "training.epochs=1", "--set", "training.refit=false")
+    assert trained.returncode == 0, trained.stderr
+
+
+def test_doctor_finds_everything_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0, capsys.readouterr().out
+    assert main(["doctor", "--json"]) == 0
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), [
+    (["recommend", "no/such/model"], 1, "no/such/model"),
+    (["evaluate", "no/such/model", "x.csv"], 1, "no/such/model"),
+    (["schema", "no/such.csv"], 1, "no/such.csv: no such file"),
+    (["synth", "/tmp/never", "--items", "3"], 1, "items: expected at least 20, got 3"),
+    (["nonsense"], 2, "invalid choice"),
+    (["recommend"], 2, "model"),
+    (["train", "no/such.toml"], 1, "no/such.toml"),
+    (["serve", "no/such/model"], 1, "no/such/model"),
+])
+def test_failures_are_one_sentence(arguments: list[str], code: int, words: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == code
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_wrong_pairs_are_wrong_usage(saved: Path) -> None:
+    done = run("recommend", str(saved), "--context", "hour")
+    assert done.returncode == 2 and "expected NAME=VALUE, got 'hour'" in done.stderr
