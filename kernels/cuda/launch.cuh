@@ -71,8 +71,13 @@ template <class... P, class... A>
 [[nodiscard]] cudaError_t launch(void (*kernel)(P...), const LaunchConfig& cfg, A&&... args) {
   static_assert(sizeof...(P) == sizeof...(A), "launch: wrong number of kernel arguments");
 #if defined(HYPERTOWER_CUEMU)
-  const cuemu::Grid grid{cfg.grid,        cfg.block, cfg.smem, cfg.stream,
-                         cfg.cooperative, cfg.name,  cfg.file, cfg.line};
+  const cuemu::Grid grid{.grid = cfg.grid,
+                         .block = cfg.block,
+                         .dynamic_shared = cfg.smem,
+                         .cooperative = cfg.cooperative,
+                         .name = cfg.name,
+                         .file = cfg.file,
+                         .line = cfg.line};
   return cuemu::launch<P...>(kernel, grid, std::forward<A>(args)...);
 #else
   if (cfg.smem > 48 * 1024) {  // more than the default needs consent

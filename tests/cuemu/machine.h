@@ -145,6 +145,7 @@ void start_arenas(const Grid& grid, uint64_t num_blocks);
 void finish_arenas();
 void check_device_canaries();
 void open_device_memory(bool open);
+bool shared_contains(Block& block, const void* pointer, size_t bytes);
 void check_async_exit(Thread& thread);
 void check_bulk_exit(Block& block);
 bool land_bulk_copy(Block& block);
@@ -162,6 +163,7 @@ inline constexpr size_t kWarpOrdering = 512;  // offset; 64 bytes a warp
 
 void install_fault_handlers();
 void describe_waiting_threads();
-size_t device_region_note(const void* address, char* text, size_t size);
+// Says which allocation or shared array `address` lies in or near; empty if none.
+void device_region_note(const void* address, char* text, size_t size);
 
 }  // namespace cuemu

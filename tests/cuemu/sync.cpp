@@ -24,6 +24,10 @@ int vote_result(int votes, unsigned threads, Vote vote) {
 void complete_if_full(Warp& warp, Meeting& meeting) {
   if ((meeting.mask & warp.live & ~meeting.arrived) != 0) return;
   meeting.complete = true;
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    if (((meeting.arrived >> lane) & 1U) != 0) continue;
+    for (unsigned char& byte : meeting.slots[lane].bytes) byte = 0xff;
+  }
   meeting.readers = static_cast<unsigned>(__builtin_popcount(meeting.arrived));
   for (unsigned i = 0; i < warp.num_meetings; ++i) {
     if (warp.meetings[i] == &meeting) warp.meetings[i] = warp.meetings[--warp.num_meetings];
@@ -77,8 +81,6 @@ Meeting& join(unsigned mask, Site site) {
     meeting->arrived = 0;
     meeting->complete = false;
     meeting->site = site;
-    auto* words = reinterpret_cast<volatile uint64_t*>(meeting->slots);
-    for (size_t i = 0; i < sizeof meeting->slots / 8; ++i) words[i] = ~uint64_t{0};
     warp.meetings[warp.num_meetings++] = meeting;
   } else if (!same_place(meeting->site, site)) {
     fault(
@@ -178,7 +180,7 @@ void named_barrier(int id, int threads, Site site) {
 
 const Slot* gather(unsigned mask, const void* value, unsigned bytes, Site site, Meeting** out) {
   Meeting& meeting = join(mask, site);
-  const auto* from = static_cast<const volatile unsigned char*>(value);
+  const auto* from = static_cast<const unsigned char*>(value);
   unsigned char* to = meeting.slots[machine.current->linear % 32].bytes;
   for (unsigned i = 0; i < bytes; ++i) to[i] = from[i];
   complete_if_full(*machine.current->warp, meeting);

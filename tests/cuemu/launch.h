@@ -1,0 +1,47 @@
+// From a typed kernel call to a grid that the core can run.
+#pragma once
+
+#include "tests/cuemu/core.h"
+#include "tests/cuemu/runtime.h"
+
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace cuemu {
+
+// Reports the status of a launch as the runtime does; `refusal` is null for success.
+cudaError_t finish_launch(const Grid& grid, const char* refusal);
+
+template <class T>
+void check_launch_argument(const T& value, int index, const Grid& grid) {
+  if constexpr (std::is_pointer_v<T> && !std::is_function_v<std::remove_pointer_t<T>>) {
+    check_argument(value, index, grid);
+  }
+}
+
+template <class... P>
+struct Call {
+  void (*kernel)(P...);
+  std::tuple<std::remove_cv_t<P>...> arguments;
+
+  // Each CUDA thread gets its own copies.
+  static void thread_main(void* self) {
+    const auto& call = *static_cast<const Call*>(self);
+    std::apply([&](auto... copies) { call.kernel(copies...); }, call.arguments);
+  }
+};
+
+template <class... P, class... A>
+cudaError_t launch(void (*kernel)(P...), Grid grid, A&&... args) {
+  static_assert((!std::is_reference_v<P> && ...), "kernels take their parameters by value");
+  Call<P...> call{kernel, {static_cast<std::remove_cv_t<P>>(std::forward<A>(args))...}};
+  int index = 0;
+  std::apply([&](const auto&... value) { (check_launch_argument(value, index++, grid), ...); },
+             call.arguments);
+  grid.thread_main = Call<P...>::thread_main;
+  grid.context = &call;
+  return finish_launch(grid, run_grid(grid));
+}
+
+}  // namespace cuemu

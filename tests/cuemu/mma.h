@@ -1,0 +1,67 @@
+// Twins of the matrix wrappers of kernels/cuda/ptx.cuh: warp collectives over PTX's fragments. With
+// g = lane / 4 and t = lane % 4, a register holds the 16-bit values of columns 2t and 2t + 1.
+#pragma once
+
+#include "tests/cuemu/device.h"
+#include "tests/cuemu/numeric.h"
+
+#include <cstring>
+
+namespace cuemu {
+
+inline float half_of_pair(uint32_t pair, int which) {
+  return bfloat16_bits_to_float(static_cast<uint16_t>(which == 0 ? pair : pair >> 16));
+}
+
+struct MmaOperands {
+  uint32_t a[4], b[2];
+};
+
+}  // namespace cuemu
+
+namespace hypertower::ptx {
+
+// a: registers 0..3 hold (row g, k 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8); b: (k 2t, column
+// g), (2t + 8, g); d: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                              const float (&c)[4], CUEMU_HERE) {
+  cuemu::MmaOperands own;
+  std::memcpy(own.a, a, sizeof a);
+  std::memcpy(own.b, b, sizeof b);
+  const auto all = cuemu::all_gather(~0U, own, {"mma.sync", file, line});
+  const int g = static_cast<int>(cuemu::lane_id()) / 4;
+  const int t = static_cast<int>(cuemu::lane_id()) % 4;
+  float sum[4] = {c[0], c[1], c[2], c[3]};
+  for (int k = 0; k < 16; ++k) {
+    const int owner = k % 8 / 2;
+    const int upper = k / 8;
+    for (int i = 0; i < 4; ++i) {
+      const int row = i / 2;  // 0: g, 1: g + 8
+      const int column = 2 * t + i % 2;
+      sum[i] += cuemu::half_of_pair(all.value[4 * g + owner].a[2 * upper + row], k % 2) *
+                cuemu::half_of_pair(all.value[4 * column + owner].b[upper], k % 2);
+    }
+  }
+  for (int i = 0; i < 4; ++i) d[i] = sum[i];
+}
+
+// Lane l points at row l % 8 of tile l / 8; register i gets tile i, row g, columns 2t and 2t + 1.
+inline void ldmatrix_x4(uint32_t (&r)[4], const void* row, CUEMU_HERE) {
+  const auto rows = cuemu::all_gather(~0U, row, {"ldmatrix", file, line});
+  const unsigned lane = cuemu::lane_id();
+  for (unsigned i = 0; i < 4; ++i) {
+    r[i] = static_cast<const uint32_t*>(rows.value[8 * i + lane / 4])[lane % 4];
+  }
+}
+// The same of the transposed tiles: register i gets column g of tile i, rows 2t and 2t + 1.
+inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row, CUEMU_HERE) {
+  const auto rows = cuemu::all_gather(~0U, row, {"ldmatrix.trans", file, line});
+  const unsigned lane = cuemu::lane_id();
+  for (unsigned i = 0; i < 4; ++i) {
+    const auto* low = static_cast<const uint16_t*>(rows.value[8 * i + 2 * (lane % 4)]);
+    const auto* high = static_cast<const uint16_t*>(rows.value[8 * i + 2 * (lane % 4) + 1]);
+    r[i] = low[lane / 4] | static_cast<uint32_t>(high[lane / 4]) << 16;
+  }
+}
+
+}  // namespace hypertower::ptx

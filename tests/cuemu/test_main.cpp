@@ -1,0 +1,32 @@
+// main() of every CUDA test program, on the emulator and on a GPU.
+#include <cuda_runtime_api.h>
+
+#include <cstdio>
+
+#include <gtest/gtest.h>
+
+namespace {
+
+class NeedsDevice : public testing::Environment {
+ public:
+  void SetUp() override {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+      GTEST_SKIP() << "no CUDA device: skipped";
+    }
+  }
+};
+
+// A sanitizer ends the process without flushing: what has passed must be seen before.
+class FlushAfterEachTest : public testing::EmptyTestEventListener {
+  void OnTestEnd(const testing::TestInfo&) override { std::fflush(stdout); }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  testing::AddGlobalTestEnvironment(new NeedsDevice);
+  testing::UnitTest::GetInstance()->listeners().Append(new FlushAfterEachTest);
+  return RUN_ALL_TESTS();
+}
