@@ -54,45 +54,41 @@ class Scan {
 
   void run(int64_t begin, int64_t end) {
     for (int64_t first = begin; first < end; first += kTileItems) {
-      score_tile(first, static_cast<int>(std::min<int64_t>(kTileItems, end - first)));
+      scan_tile(first, std::min<int64_t>(kTileItems, end - first));
     }
   }
 
  private:
   // The tile's bits of a row's mask. A tile never straddles two words.
-  uint32_t allowed_bits(const ActiveRow& row, int64_t first, int count) const {
+  uint32_t allowed_bits(const ActiveRow& row, int64_t first, int64_t count) const {
     const uint32_t present = (uint32_t{1} << count) - 1;
     if (row.mask == nullptr) return present;
     return static_cast<uint32_t>(row.mask[first / kMaskWord] >> (first % kMaskWord)) & present;
   }
 
-  void score_tile(int64_t first, int count) {
-    const TileKernels& kernels = tile_kernels();
+  void scan_tile(int64_t first, int64_t count) {
     const auto& items = batch_.in.items;
     const int64_t dim = items.cols;
-    const int rows = static_cast<int>(best_.size());
+    const int64_t rows = static_cast<int64_t>(best_.size());
     bool packed = false;
-    for (int r = 0; r < rows;) {
-      const int group = rows - r >= kTileQueries ? kTileQueries : 1;
-      uint32_t bits[kTileQueries] = {};
+    for (int64_t r = 0; r < rows; r += kTileQueries) {
+      const int group = static_cast<int>(std::min<int64_t>(kTileQueries, rows - r));
+      uint32_t bits[kTileQueries];
       uint32_t any = 0;
       for (int q = 0; q < group; ++q) {
         bits[q] = allowed_bits(batch_.rows[first_row_ + r + q], first, count);
         any |= bits[q];
       }
-      if (any != 0) {
-        if (!packed) kernels.pack(items.row(first), items.ld, count, dim, tile_.data());
-        packed = true;
-        float scores[kTileQueries * kTileItems];
-        const auto score = group == kTileQueries ? kernels.score_four : kernels.score_one;
-        score(batch_.queries.data() + (first_row_ + r) * dim, tile_.data(), dim, scores);
-        for (int q = 0; q < group; ++q) collect(r + q, first, bits[q], scores + q * kTileItems);
-      }
-      r += group;
+      if (any == 0) continue;
+      if (!packed) pack_tile(items.row(first), items.ld, count, dim, tile_.data());
+      packed = true;
+      float scores[kTileQueries * kTileItems];
+      score_tile(batch_.queries.data() + (first_row_ + r) * dim, group, tile_.data(), dim, scores);
+      for (int q = 0; q < group; ++q) collect(r + q, first, bits[q], scores + q * kTileItems);
     }
   }
 
-  void collect(int r, int64_t first, uint32_t bits, const float* scores) {
+  void collect(int64_t r, int64_t first, uint32_t bits, const float* scores) {
     BestKeys& best = best_[r];
     const float gate = best.gate();
     bool reached = false;

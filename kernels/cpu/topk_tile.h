@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 namespace hypertower::cpu {
 
@@ -16,22 +15,13 @@ struct alignas(64) TileColumn {
   double of_item[kTileItems];
 };
 
-struct TileKernels {
-  const char* name;  // of the instruction set
+// Fills `dim` columns from `count` <= kTileItems item rows, `stride` floats apart; places beyond
+// `count` become zero.
+void pack_tile(const float* items, int64_t stride, int64_t count, int64_t dim, TileColumn* tile);
 
-  // Fills `dim` columns from `count` <= kTileItems item rows, `stride` floats apart; places beyond
-  // `count` become zero.
-  void (*pack)(const float* items, int64_t stride, int count, int64_t dim, TileColumn* tile);
-
-  // scores[q * kTileItems + i]; queries are rows of `dim` doubles, one after the other.
-  void (*score_four)(const double* queries, const TileColumn* tile, int64_t dim, float* scores);
-  void (*score_one)(const double* query, const TileColumn* tile, int64_t dim, float* scores);
-};
-
-// The fastest that this machine can run, chosen once.
-const TileKernels& tile_kernels();
-
-// All that it can run, fastest first; for tests.
-std::vector<const TileKernels*> supported_tile_kernels();
+// scores[q * kTileItems + i] for `num_queries` <= kTileQueries queries, which are rows of `dim`
+// doubles, one after the other.
+void score_tile(const double* queries, int num_queries, const TileColumn* tile, int64_t dim,
+                float* scores);
 
 }  // namespace hypertower::cpu
