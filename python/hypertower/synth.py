@@ -100,8 +100,9 @@ def make_world(users: int, items: int, context: float, sharpness: float, seed: i
         day = np.cos(angle)[:, None] * normal(_DIM) + np.sin(angle)[:, None] * normal(_DIM)
         return strength * (day[:, None] + normal((len(_WEATHER), _DIM))[None]) / np.sqrt(2)
 
+    price = np.round(10 * np.exp(log_price), 2)
     return World(taste, vectors, _POPULARITY * normal(items), field(_SHIFT * context),
-                 field(_BEND * context), sharpness, segment, age, category, np.round(10 * np.exp(log_price), 2))
+                 field(_BEND * context), sharpness, segment, age, category, price)
 
 
 def _top_mass(logits: np.ndarray, k: int) -> np.ndarray:
