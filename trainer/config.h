@@ -1,0 +1,71 @@
+// The settings of [data], [training] and [evaluation]. Each is named once, in `visit` in
+// config.cpp: that table parses the file, prints the help and writes the resolved settings into the
+// model. Plain values; thread-safe to share.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "model/config_tree.h"
+
+namespace hypertower {
+
+struct DataConfig {
+  std::string events;
+  std::string items;
+  std::string users;
+  std::string valid;
+  std::string test;
+  std::string separator = ",";
+  std::string split = "time";
+  double valid_fraction = 0.1;
+  double test_fraction = 0.1;
+  bool sessions = false;
+  std::string unknown_items = "keep";
+};
+
+struct TrainingConfig {
+  std::string loss = "auto";
+  int64_t full_softmax_items = 20000;
+  int64_t negatives = 1024;
+  int64_t epochs = 20;
+  int64_t patience = 2;
+  int64_t batch_size = 512;
+  double lr = 3e-3;
+  double table_lr = 0.05;
+  double weight_decay = 0.1;
+  int64_t warmup_steps = 50;
+  double dropout = 0.2;
+  double user_dropout = 0.1;
+  double context_dropout = 0.1;
+  double moment_dropout = 0.1;
+  std::string item_start = "svd";
+  double start_scale = 0.1;
+  bool learn_temperature = false;
+  bool refit = true;
+  int64_t seed = 0;
+  int64_t threads = 0;
+  std::string device = "auto";
+};
+
+struct EvaluationConfig {
+  std::vector<int64_t> k = {10, 20};
+  std::string exclude_seen = "auto";
+  int64_t valid_rows = 5000;
+  bool baselines = true;
+};
+
+struct TrainerConfig {
+  DataConfig data;
+  TrainingConfig training;
+  EvaluationConfig evaluation;
+
+  // Errors (kSchema): unknown section or key (nearest name), wrong type, value out of its range;
+  // each with file and line. Sections of the schema and the model are left to their own rooms.
+  static TrainerConfig from_config(const ConfigTree& config);
+  nlohmann::json to_json() const;
+};
+
+}  // namespace hypertower
