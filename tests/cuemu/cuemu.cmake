@@ -91,7 +91,7 @@ function(cuemu_add_run name target variant)
   endif()
   add_test(NAME ${name} COMMAND ${launcher} $<TARGET_FILE:${target}>)
   set_tests_properties(${name} PROPERTIES LABELS cuemu TIMEOUT 300 ENVIRONMENT
-    "${ARGN};ASAN_OPTIONS=detect_stack_use_after_return=0;UBSAN_OPTIONS=print_stacktrace=1;TSAN_OPTIONS=halt_on_error=1 exitcode=66")
+    "${ARGN};ASAN_OPTIONS=detect_stack_use_after_return=0;UBSAN_OPTIONS=print_stacktrace=1;TSAN_OPTIONS=halt_on_error=1 exitcode=66 atexit_sleep_ms=0")
 endfunction()
 
 function(hypertower_add_cuemu_test name)
