@@ -19,6 +19,7 @@
 //   head.hidden.weight [hidden, c * fields]  head.hidden.bias [hidden]
 //   head.out.weight [d + rank, hidden]  head.out.bias [d + rank]  (shift first, then gate)
 //   head.w_in [rank, d]   head.w_out [d, rank]
+// With Head::kNone the query is the state, and there are no context.* and head.* tensors.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +41,10 @@ struct Architecture {
   bool normalize = true;
   double temperature = 0.1;  // initial; score is divided by it in the loss only
 
-  static Architecture from_config(const ConfigTree& config);  // [model]
-  static Architecture from_json(const nlohmann::json& j);
+  // [model]: the keys are the names above, head = "bilinear" | "none". Errors (kSchema): unknown
+  // keys, values out of range, with file and line.
+  static Architecture from_config(const ConfigTree& config);
+  static Architecture from_json(const nlohmann::json& j);  // as written by to_json
   nlohmann::json to_json() const;
 };
 

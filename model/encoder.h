@@ -1,6 +1,7 @@
 // The towers' forward pass on our kernels, without torch. Same formulas and tensor names as the
 // trainer's module (architecture.h); a golden test at export and at load holds them together.
-// Immutable after construction; every method is thread-safe.
+// Immutable after construction; every method is thread-safe. Runs on the CPU: an Exec of another
+// device is an Error (kArgument).
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,8 @@ struct Tensor {
 using Weights = std::map<std::string, Tensor>;
 
 // Histories of a batch of requests as rows of the item matrix, oldest first; unknown items are
-// already left out. weights = kind weights, one per event.
+// already left out and only the latest schema.history_length events kept. weights = kind weights,
+// one per event.
 struct HistoryBatch {
   std::vector<int64_t> items;
   std::vector<float> weights;
@@ -32,13 +34,14 @@ struct HistoryBatch {
 
 class Encoder {
  public:
-  // Errors (kModel): a tensor missing, left over, or of another shape than architecture and
-  // features say, by name. `weights` may hold no item.id.weight rows beyond `num_items`.
+  // Errors (kModel): a tensor missing, left over, not finite, or of another shape than architecture
+  // and features say, by name. item.id.weight may have any number of rows: the items of training.
   Encoder(Architecture architecture, FeatureSpace features, Weights weights);
 
   const Architecture& architecture() const { return architecture_; }
   const FeatureSpace& features() const { return features_; }
   const Weights& weights() const { return weights_; }
+  int64_t id_rows() const;  // rows of item.id.weight
   int64_t dim() const { return architecture_.dim; }
 
   // out [batch.rows, d]. id_rows[r] = row of item.id.weight or -1 for an item unknown to training
@@ -54,6 +57,14 @@ class Encoder {
                     const Exec& exec) const;
 
  private:
+  const Tensor& tensor(const std::string& name) const;
+  void check_weights() const;
+  // Writes or adds the field's vector of every row to `out`.
+  void encode_field(const FittedFeature& feature, const FeatureColumn& column, bool accumulate,
+                    MatrixView<float> out, const Exec& exec) const;
+  void add_history(const HistoryBatch& history, MatrixView<const float> item_vectors,
+                   MatrixView<float> state, const Exec& exec) const;
+
   Architecture architecture_;
   FeatureSpace features_;
   Weights weights_;

@@ -7,10 +7,14 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <variant>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "kernels/tensor.h"
+#include "model/schema.h"
+#include "model/text_table.h"
 #include "model/value.h"
 #include "model/vocabulary.h"
 
@@ -27,6 +31,24 @@ struct Attribute {
   std::vector<double> numbers;   // [N]
 };
 
+// Collects the values of one item feature in catalogue order. Vectors have no attribute.
+// Values are told apart as features tell them apart (category_texts). Not thread-safe.
+class AttributeBuilder {
+ public:
+  // REQUIRES: kind category, categories or number.
+  explicit AttributeBuilder(const Feature& feature);
+  void add(const Value& value);
+  Attribute finish();
+
+ private:
+  Feature feature_;
+  Attribute attribute_;
+  std::vector<std::string> texts_;  // distinct, in order of first use
+  std::unordered_map<std::string, int32_t> codes_;
+};
+
+// Items whose order is that of item.id.weight: row i of the table belongs to row i here. Items that
+// training did not see come after them.
 struct Catalogue {
   std::vector<std::string> ids;  // [N], distinct
   std::vector<float> vectors;    // [N, dim]
@@ -61,20 +83,32 @@ class ItemIndex {
   int64_t dim() const { return catalogue_.dim; }
   MatrixView<const float> vectors() const;
   const std::string& id(int64_t row) const { return catalogue_.ids[static_cast<size_t>(row)]; }
-  int64_t row(std::string_view id) const { return rows_.known(id); }  // -1 when unknown
+  int64_t row(std::string_view id) const { return rows_.find(id, catalogue_.ids); }  // -1: unknown
   const Catalogue& catalogue() const { return catalogue_; }
 
   // Errors (kSchema): unknown field (nearest name), a range on a category, values on a number.
   // A value that no item has simply matches nothing.
+  // Cost: one pass over the attribute per condition.
   std::shared_ptr<const Mask> compile(const Filter& filter) const;
+  // Items that both masks let pass; null = everything.
+  static std::shared_ptr<const Mask> intersect(const std::shared_ptr<const Mask>& a,
+                                               const std::shared_ptr<const Mask>& b);
 
-  // Up to k hits per query, best first (kernels/topk.h order with row as id).
+  // Up to k hits per query, best first (kernels/topk.h order with row as id). Errors: k < 1
+  // (kArgument), a query that is not finite (kNumeric).
   std::vector<std::vector<Hit>> search(std::span<const Query> queries, int64_t k,
                                        const Exec& exec) const;
 
  private:
+  using Words = std::vector<uint64_t>;
+  Words evaluate(const Filter& filter) const;
+  Words one_of(const Attribute& attribute, const Filter& filter) const;
+  Words range(const Attribute& attribute, const Filter& filter) const;
+  const Attribute& attribute(const std::string& name) const;
+  Words filled(bool value) const;
+
   Catalogue catalogue_;
-  Vocabulary rows_;
+  TextTable rows_;
 };
 
 }  // namespace hypertower

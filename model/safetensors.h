@@ -15,7 +15,7 @@ namespace hypertower {
 struct TensorInfo {
   std::string dtype;  // "F32" "F64" "I64" "I32" "U8"
   std::vector<int64_t> shape;
-  std::span<const std::byte> bytes;
+  std::span<const std::byte> bytes;  // little-endian
 };
 
 // A memory-mapped, fully checked file. Immutable, shareable between threads; spans live as long as
@@ -26,6 +26,8 @@ class SafetensorsFile {
  public:
   static std::shared_ptr<const SafetensorsFile> open(const std::string& path);
   ~SafetensorsFile();
+  SafetensorsFile(const SafetensorsFile&) = delete;
+  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
   bool has(const std::string& name) const { return tensors_.contains(name); }
   // Typed access with expected shape (-1 = any). Throws Error(kModel) naming file and tensor;
@@ -39,6 +41,9 @@ class SafetensorsFile {
 
  private:
   SafetensorsFile() = default;
+  void map();
+  void parse();
+
   std::string path_;
   void* map_ = nullptr;
   size_t map_size_ = 0;

@@ -1,0 +1,290 @@
+#include "model/encoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <utility>
+
+#include "kernels/dense.h"
+#include "kernels/embedding.h"
+#include "kernels/error.h"
+#include "kernels/topk.h"
+
+namespace hypertower {
+namespace {
+
+constexpr float kNormEps = 1e-12F;  // as torch.nn.functional.normalize
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) {
+    text += (i == 0 ? "" : ", ") + (shape[i] < 0 ? "any" : std::to_string(shape[i]));
+  }
+  return text + "]";
+}
+
+bool is_id(const FittedFeature& f) {
+  return f.feature.kind == FeatureKind::kCategory || f.feature.kind == FeatureKind::kCategories;
+}
+
+std::string tensor_name(const Feature& f) {
+  return std::string(group_word(f.group)) + "." + f.name + ".weight";
+}
+
+// A whole tensor as a matrix: [rows, rest].
+MatrixView<const float> matrix(const Tensor& t) {
+  return {t.data.data(), t.shape[0], t.shape[1]};
+}
+
+void add_to(MatrixView<const float> term, MatrixView<float> out) {
+  for (int64_t r = 0; r < out.rows; ++r) {
+    const float* from = term.row(r);
+    float* to = out.row(r);
+    for (int64_t c = 0; c < out.cols; ++c) to[c] += from[c];
+  }
+}
+
+void require_cpu(const Exec& exec) {
+  if (exec.device != DeviceType::kCpu) {
+    throw Error(ErrorKind::kArgument, "the encoder runs on the CPU; give an Exec of the CPU");
+  }
+}
+
+void require_shape(const char* what, MatrixView<const float> m, int64_t rows, int64_t cols) {
+  if (m.rows == rows && m.cols == cols) return;
+  throw Error(ErrorKind::kArgument, std::string(what) + ": expected the shape " +
+                                        shape_text({rows, cols}) + ", got " +
+                                        shape_text({m.rows, m.cols}));
+}
+
+// Expected shape by name; -1 = any.
+std::map<std::string, std::vector<int64_t>> expected_shapes(const Architecture& a,
+                                                            const FeatureSpace& features) {
+  std::map<std::string, std::vector<int64_t>> shapes = {
+      {"item.id.weight", {-1, a.dim}},
+      {"query.bias", {a.dim}},
+      {"history.log_decay", {a.history_pools}},
+      {"history.mix", {a.history_pools, a.dim, a.dim}},
+  };
+  const auto add_group = [&](Group g, int64_t width) {
+    for (const FittedFeature& f : features.group(g)) {
+      shapes[tensor_name(f.feature)] =
+          is_id(f) ? std::vector{f.width(), width} : std::vector{width, f.width()};
+    }
+  };
+  add_group(Group::kUser, a.dim);
+  add_group(Group::kItem, a.dim);
+  if (a.head == Head::kNone) return shapes;
+  add_group(Group::kContext, a.context_dim);
+  const auto fields = static_cast<int64_t>(features.group(Group::kContext).size());
+  shapes["head.hidden.weight"] = {a.head_hidden, a.context_dim * fields};
+  shapes["head.hidden.bias"] = {a.head_hidden};
+  shapes["head.out.weight"] = {a.dim + a.head_rank, a.head_hidden};
+  shapes["head.out.bias"] = {a.dim + a.head_rank};
+  shapes["head.w_in"] = {a.head_rank, a.dim};
+  shapes["head.w_out"] = {a.dim, a.head_rank};
+  return shapes;
+}
+
+}  // namespace
+
+Encoder::Encoder(Architecture architecture, FeatureSpace features, Weights weights)
+    : architecture_(architecture), features_(std::move(features)), weights_(std::move(weights)) {
+  if (architecture_.head == Head::kBilinear && features_.group(Group::kContext).empty()) {
+    throw Error(ErrorKind::kModel,
+                "the architecture has a bilinear head, but the schema has no context features");
+  }
+  check_weights();
+}
+
+void Encoder::check_weights() const {
+  const auto expected = expected_shapes(architecture_, features_);
+  for (const auto& [name, shape] : expected) {
+    const Tensor& t = tensor(name);
+    const bool fits = std::equal(t.shape.begin(), t.shape.end(), shape.begin(), shape.end(),
+                                 [](int64_t a, int64_t b) { return a == b || b < 0; });
+    int64_t size = 1;
+    for (const int64_t s : t.shape) size *= s;
+    if (!fits || size != static_cast<int64_t>(t.data.size())) {
+      throw Error(ErrorKind::kModel, "tensor '" + name + "': the schema and architecture ask for " +
+                                         "the shape " + shape_text(shape) + ", found " +
+                                         shape_text(t.shape) + " with " +
+                                         std::to_string(t.data.size()) + " numbers");
+    }
+    if (first_non_finite_row({t.data.data(), 1, size}) >= 0) {
+      throw Error(ErrorKind::kModel, "tensor '" + name + "' holds NaN or infinity");
+    }
+  }
+  for (const auto& [name, t] : weights_) {
+    if (!expected.contains(name)) {
+      throw Error(ErrorKind::kModel,
+                  "tensor '" + name + "' is left over: neither schema nor architecture has it");
+    }
+  }
+}
+
+const Tensor& Encoder::tensor(const std::string& name) const {
+  const auto found = weights_.find(name);
+  if (found == weights_.end()) {
+    throw Error(ErrorKind::kModel, "tensor '" + name + "' is missing");
+  }
+  return found->second;
+}
+
+int64_t Encoder::id_rows() const {
+  return tensor("item.id.weight").shape[0];
+}
+
+void Encoder::encode_field(const FittedFeature& f, const FeatureColumn& column, bool accumulate,
+                           MatrixView<float> out, const Exec& exec) const {
+  const Tensor& weight = tensor(tensor_name(f.feature));
+  if (is_id(f)) {
+    Bags bags;
+    bags.ids = column.values.data();
+    bags.offsets = column.offsets.data();
+    bags.n = static_cast<int64_t>(column.values.size());
+    bags.bags = out.rows;
+    bags.name = f.feature.name.c_str();
+    if (!accumulate) {
+      embedding_bag(matrix(weight), bags, Pool::kMean, BadIds::kThrow, out, exec);
+      return;
+    }
+    std::vector<float> term(static_cast<size_t>(out.rows * out.cols));
+    const MatrixView<float> view(term.data(), out.rows, out.cols);
+    embedding_bag(matrix(weight), bags, Pool::kMean, BadIds::kThrow, view, exec);
+    add_to(view, out);
+    return;
+  }
+  const int64_t width = f.width();
+  MatrixView<const float> x(column.dense.data(), out.rows, width);
+  std::vector<float> encoded;
+  if (f.feature.kind == FeatureKind::kNumber) {
+    encoded.resize(static_cast<size_t>(out.rows * width));
+    const MatrixView<float> view(encoded.data(), out.rows, width);
+    piecewise_linear(column.dense.data(), f.edges.data(), width + 1, view, exec);
+    x = view;
+  }
+  linear(x, matrix(weight), nullptr, Activation::kNone, accumulate, out, exec);
+}
+
+void Encoder::encode_items(const Batch& items, std::span<const int64_t> id_rows,
+                           MatrixView<float> out, const Exec& exec) const {
+  require_cpu(exec);
+  require_shape("encode_items: out", out, items.rows, dim());
+  if (static_cast<int64_t>(id_rows.size()) != items.rows) {
+    throw Error(ErrorKind::kArgument, "encode_items: expected " + std::to_string(items.rows) +
+                                          " id rows, got " + std::to_string(id_rows.size()));
+  }
+  if (items.rows == 0) return;
+  // An item that training did not see is an empty bag.
+  FeatureColumn ids;
+  for (const int64_t row : id_rows) {
+    if (row >= 0) ids.values.push_back(row);
+    ids.offsets.push_back(static_cast<int64_t>(ids.values.size()));
+  }
+  Bags bags;
+  bags.ids = ids.values.data();
+  bags.offsets = ids.offsets.data();
+  bags.n = static_cast<int64_t>(ids.values.size());
+  bags.bags = items.rows;
+  bags.name = "item.id";
+  embedding_bag(matrix(tensor("item.id.weight")), bags, Pool::kSum, BadIds::kThrow, out, exec);
+  const auto features = features_.group(Group::kItem);
+  for (size_t i = 0; i < features.size(); ++i) {
+    encode_field(features[i], items.columns[i], /*accumulate=*/true, out, exec);
+  }
+  if (architecture_.normalize) l2_normalize(out, kNormEps, out, exec);
+}
+
+void Encoder::encode_state(const Batch& users, const HistoryBatch& history,
+                           MatrixView<const float> item_vectors, MatrixView<float> state,
+                           const Exec& exec) const {
+  require_cpu(exec);
+  require_shape("encode_state: state", state, users.rows, dim());
+  require_shape("encode_state: item_vectors", item_vectors, item_vectors.rows, dim());
+  if (static_cast<int64_t>(history.offsets.size()) != users.rows + 1) {
+    throw Error(ErrorKind::kArgument, "encode_state: expected " + std::to_string(users.rows) +
+                                          " histories, got " +
+                                          std::to_string(history.offsets.size() - 1));
+  }
+  if (users.rows == 0) return;
+  const std::vector<float>& bias = tensor("query.bias").data;
+  for (int64_t r = 0; r < state.rows; ++r) std::copy(bias.begin(), bias.end(), state.row(r));
+  const auto features = features_.group(Group::kUser);
+  for (size_t i = 0; i < features.size(); ++i) {
+    encode_field(features[i], users.columns[i], /*accumulate=*/true, state, exec);
+  }
+  if (!history.items.empty()) add_history(history, item_vectors, state, exec);
+}
+
+void Encoder::add_history(const HistoryBatch& history, MatrixView<const float> item_vectors,
+                          MatrixView<float> state, const Exec& exec) const {
+  const std::vector<float>& log_decay = tensor("history.log_decay").data;
+  const std::vector<float>& mix = tensor("history.mix").data;
+  std::vector<float> weights(history.items.size());
+  std::vector<float> pool(static_cast<size_t>(state.rows * state.cols));
+  const MatrixView<float> pool_view(pool.data(), state.rows, state.cols);
+  Bags bags;
+  bags.ids = history.items.data();
+  bags.offsets = history.offsets.data();
+  bags.weights = weights.data();
+  bags.n = static_cast<int64_t>(history.items.size());
+  bags.bags = state.rows;
+  bags.name = "history";
+  for (size_t h = 0; h < log_decay.size(); ++h) {
+    const double decay = std::exp(static_cast<double>(log_decay[h]));
+    for (size_t r = 0; r + 1 < history.offsets.size(); ++r) {
+      const auto begin = static_cast<size_t>(history.offsets[r]);
+      const auto end = static_cast<size_t>(history.offsets[r + 1]);
+      const auto weight = [&](size_t j) {
+        return history.weights[j] * std::exp(-decay * static_cast<double>(end - 1 - j));
+      };
+      double total = 0.0;
+      for (size_t j = begin; j < end; ++j) total += weight(j);
+      for (size_t j = begin; j < end; ++j) {
+        weights[j] = total > 0.0 ? static_cast<float>(weight(j) / total) : 0.0F;
+      }
+    }
+    embedding_bag(item_vectors, bags, Pool::kSum, BadIds::kThrow, pool_view, exec);
+    const int64_t d = dim();
+    linear(pool_view, {mix.data() + static_cast<int64_t>(h) * d * d, d, d}, nullptr,
+           Activation::kNone, /*accumulate=*/true, state, exec);
+  }
+}
+
+void Encoder::encode_query(MatrixView<const float> state, const Batch& context,
+                           MatrixView<float> query, const Exec& exec) const {
+  require_cpu(exec);
+  require_shape("encode_query: state", state, context.rows, dim());
+  require_shape("encode_query: query", query, context.rows, dim());
+  const int64_t rows = context.rows;
+  if (rows == 0) return;
+  if (architecture_.head == Head::kNone) {
+    for (int64_t r = 0; r < rows; ++r) std::copy_n(state.row(r), dim(), query.row(r));
+  } else {
+    const auto features = features_.group(Group::kContext);
+    const int64_t c = architecture_.context_dim;
+    const int64_t width = c * static_cast<int64_t>(features.size());
+    std::vector<float> fields(static_cast<size_t>(rows * width));
+    for (size_t i = 0; i < features.size(); ++i) {
+      const MatrixView<float> block(fields.data() + static_cast<int64_t>(i) * c, rows, c, width);
+      encode_field(features[i], context.columns[i], /*accumulate=*/false, block, exec);
+    }
+    std::vector<float> hidden(static_cast<size_t>(rows * architecture_.head_hidden));
+    const MatrixView<float> hidden_view(hidden.data(), rows, architecture_.head_hidden);
+    linear({fields.data(), rows, width}, matrix(tensor("head.hidden.weight")),
+           tensor("head.hidden.bias").data.data(), Activation::kGelu, /*accumulate=*/false,
+           hidden_view, exec);
+    const int64_t rank = architecture_.head_rank;
+    std::vector<float> out(static_cast<size_t>(rows * (dim() + rank)));
+    const MatrixView<float> out_view(out.data(), rows, dim() + rank);
+    linear(hidden_view, matrix(tensor("head.out.weight")), tensor("head.out.bias").data.data(),
+           Activation::kNone, /*accumulate=*/false, out_view, exec);
+    bilinear_head(state, {out.data(), rows, dim(), out_view.ld},
+                  {out.data() + dim(), rows, rank, out_view.ld}, matrix(tensor("head.w_in")),
+                  matrix(tensor("head.w_out")), query, exec);
+  }
+  if (architecture_.normalize) l2_normalize(query, kNormEps, query, exec);
+}
+
+}  // namespace hypertower
