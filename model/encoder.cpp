@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 #include <utility>
 
 #include "kernels/dense.h"
@@ -42,6 +41,10 @@ void add_to(MatrixView<const float> term, MatrixView<float> out) {
     float* to = out.row(r);
     for (int64_t c = 0; c < out.cols; ++c) to[c] += from[c];
   }
+}
+
+[[noreturn]] void broken(const std::string& what) {
+  throw Error(ErrorKind::kModel, what);
 }
 
 void require_cpu(const Exec& exec) {
@@ -88,47 +91,46 @@ std::map<std::string, std::vector<int64_t>> expected_shapes(const Architecture& 
 
 }  // namespace
 
-Encoder::Encoder(Architecture architecture, FeatureSpace features, Weights weights)
-    : architecture_(architecture), features_(std::move(features)), weights_(std::move(weights)) {
-  if (architecture_.head == Head::kBilinear && features_.group(Group::kContext).empty()) {
-    throw Error(ErrorKind::kModel,
-                "the architecture has a bilinear head, but the schema has no context features");
+void check_weights(const Architecture& architecture, const FeatureSpace& features,
+                   const Weights& weights) {
+  if (architecture.head == Head::kBilinear && features.group(Group::kContext).empty()) {
+    broken("the architecture has a bilinear head, but the schema has no context features");
   }
-  check_weights();
-}
-
-void Encoder::check_weights() const {
-  const auto expected = expected_shapes(architecture_, features_);
+  const auto expected = expected_shapes(architecture, features);
   for (const auto& [name, shape] : expected) {
-    const Tensor& t = tensor(name);
+    const auto found = weights.find(name);
+    if (found == weights.end()) broken("tensor '" + name + "' is missing");
+    const Tensor& t = found->second;
     const bool fits = std::equal(t.shape.begin(), t.shape.end(), shape.begin(), shape.end(),
                                  [](int64_t a, int64_t b) { return a == b || b < 0; });
     int64_t size = 1;
     for (const int64_t s : t.shape) size *= s;
-    if (!fits || size != static_cast<int64_t>(t.data.size())) {
-      throw Error(ErrorKind::kModel, "tensor '" + name + "': the schema and architecture ask for " +
-                                         "the shape " + shape_text(shape) + ", found " +
-                                         shape_text(t.shape) + " with " +
-                                         std::to_string(t.data.size()) + " numbers");
+    if (!fits) {
+      broken("tensor '" + name + "': schema and architecture ask for the shape " +
+             shape_text(shape) + ", found " + shape_text(t.shape));
+    }
+    if (size != static_cast<int64_t>(t.data.size())) {
+      broken("tensor '" + name + "' of shape " + shape_text(t.shape) + " holds " +
+             std::to_string(t.data.size()) + " numbers");
     }
     if (first_non_finite_row({t.data.data(), 1, size}) >= 0) {
-      throw Error(ErrorKind::kModel, "tensor '" + name + "' holds NaN or infinity");
+      broken("tensor '" + name + "' holds NaN or infinity");
     }
   }
-  for (const auto& [name, t] : weights_) {
+  for (const auto& [name, t] : weights) {
     if (!expected.contains(name)) {
-      throw Error(ErrorKind::kModel,
-                  "tensor '" + name + "' is left over: neither schema nor architecture has it");
+      broken("tensor '" + name + "' is left over: neither schema nor architecture has it");
     }
   }
 }
 
+Encoder::Encoder(Architecture architecture, FeatureSpace features, Weights weights)
+    : architecture_(architecture), features_(std::move(features)), weights_(std::move(weights)) {
+  check_weights(architecture_, features_, weights_);
+}
+
 const Tensor& Encoder::tensor(const std::string& name) const {
-  const auto found = weights_.find(name);
-  if (found == weights_.end()) {
-    throw Error(ErrorKind::kModel, "tensor '" + name + "' is missing");
-  }
-  return found->second;
+  return weights_.at(name);
 }
 
 int64_t Encoder::id_rows() const {

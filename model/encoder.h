@@ -23,6 +23,11 @@ struct Tensor {
 };
 using Weights = std::map<std::string, Tensor>;
 
+// Errors (kModel): a tensor missing, left over, not finite, or of another shape than architecture
+// and features say, by name. item.id.weight may have any number of rows: the items of training.
+void check_weights(const Architecture& architecture, const FeatureSpace& features,
+                   const Weights& weights);
+
 // Histories of a batch of requests as rows of the item matrix, oldest first; unknown items are
 // already left out and only the latest schema.history_length events kept. weights = kind weights,
 // one per event.
@@ -34,8 +39,7 @@ struct HistoryBatch {
 
 class Encoder {
  public:
-  // Errors (kModel): a tensor missing, left over, not finite, or of another shape than architecture
-  // and features say, by name. item.id.weight may have any number of rows: the items of training.
+  // Errors: as check_weights.
   Encoder(Architecture architecture, FeatureSpace features, Weights weights);
 
   const Architecture& architecture() const { return architecture_; }
@@ -58,7 +62,6 @@ class Encoder {
 
  private:
   const Tensor& tensor(const std::string& name) const;
-  void check_weights() const;
   // Writes or adds the field's vector of every row to `out`.
   void encode_field(const FittedFeature& feature, const FeatureColumn& column, bool accumulate,
                     MatrixView<float> out, const Exec& exec) const;

@@ -49,22 +49,26 @@ class Recommender {
   ModelData to_model_data()
       const;  // everything, weights and catalogue copied back in: to save again
 
-  // One answer per request, in order. `people` may be null (nobody stored). Errors (kSchema):
-  // unknown field, wrong type, k < 1; the message and field() say which request when there are
-  // several.
+  // One answer per request, in order. `people` may be null (nobody stored). A time that is not
+  // given is now. Items of histories and exclusions that the catalogue lacks are left out. Errors:
+  // unknown field, wrong type (kSchema), NaN (kNumeric), k < 1 (kArgument); message and field()
+  // also say which request when there are several ("requests[3].context.hour").
   std::vector<Answer> recommend(std::span<const Request> requests, const RecommendOptions& options,
                                 const PeopleSource* people, const Exec& exec) const;
   // [n, dim], row-major.
   std::vector<float> encode_query(std::span<const Request> requests, const PeopleSource* people,
                                   const Exec& exec) const;
-  // Items by id and/or features ("item" plus item features).
+  // Item vectors [n, dim] by id, by features or both: `ids` and `features` have n entries, or one
+  // of them is empty. An id without features gives the exported vector; with features, the id's own
+  // part (if training saw it) and the features given. Error(kArgument): an unknown id alone.
   std::vector<float> encode_items(std::span<const std::string> ids,
                                   std::span<const Record> features, const Exec& exec) const;
   // Nearest items by dot product of item vectors, without the item itself. Error(kArgument):
   // unknown id, names the nearest.
   std::vector<Answer> similar(std::span<const std::string> items, int64_t k,
                               const std::optional<Filter>& where, const Exec& exec) const;
-  // Canonical scores, as `recommend` would give: items[r] for request r; [n, m].
+  // Canonical scores, as `recommend` would give: items[r], all of one length m, for request r;
+  // [n, m]. An item that the catalogue lacks scores -infinity: it is never recommended.
   std::vector<float> score(std::span<const Request> requests,
                            std::span<const std::vector<std::string>> items,
                            const PeopleSource* people, const Exec& exec) const;

@@ -1,0 +1,321 @@
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <sstream>
+#include <system_error>
+#include <utility>
+
+#include "kernels/error.h"
+#include "model/file_io.h"
+#include "model/json.h"
+#include "model/model_directory.h"
+#include "model/model_files.h"
+#include "model/safetensors.h"
+
+namespace hypertower {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kCure = " Copy the model directory again or export the model again.";
+
+[[noreturn]] void broken(const std::string& path, const std::string& what) {
+  throw Error(ErrorKind::kModel, path + ": " + what + "." + kCure);
+}
+
+std::string quoted(const std::string& name) {
+  return "'" + name + "'";
+}
+
+// Runs `body`; an Error of the parts (a tensor, a vocabulary) then also names the file.
+template <class Body>
+auto naming(const std::string& path, const Body& body) {
+  try {
+    return body();
+  } catch (const Error& e) {
+    std::string problem = e.what();
+    if (problem.starts_with(path)) throw;
+    if (problem.ends_with('.')) problem.pop_back();
+    broken(path, problem);
+  }
+}
+
+std::string text_of(const std::string& path) {
+  try {
+    return read_file(path);
+  } catch (const std::system_error& e) {
+    broken(path, "cannot be read: " + e.code().message());
+  }
+}
+
+json parse(const std::string& path, const std::string& text) {
+  try {
+    return json::parse(text);
+  } catch (const json::exception&) {
+    broken(path, "not valid JSON");
+  }
+}
+
+// A member of any type, or of the wanted one.
+const json& child(const std::string& path, const json& j, const char* key) {
+  if (!j.is_object() || !j.contains(key)) broken(path, quoted(key) + " is missing");
+  return j[key];
+}
+
+template <class T>
+T member(const std::string& path, const json& j, const char* key) {
+  const json& value = child(path, j, key);
+  bool fits = value.is_string();
+  if constexpr (std::is_same_v<T, bool>) fits = value.is_boolean();
+  if constexpr (std::is_same_v<T, int64_t>) fits = value.is_number_integer();
+  if (!fits) broken(path, quoted(key) + " has the wrong type: " + json_word(value));
+  return value.get<T>();
+}
+
+// A list of texts or numbers.
+template <class T>
+std::vector<T> list(const std::string& path, const json& j, const char* key) {
+  const json& value = child(path, j, key);
+  const auto fits = [](const json& element) {
+    return std::is_same_v<T, std::string> ? element.is_string() : element.is_number();
+  };
+  if (!value.is_array() || !std::all_of(value.begin(), value.end(), fits)) {
+    broken(path, quoted(key) + " has the wrong type: " + json_word(value));
+  }
+  return value.get<std::vector<T>>();
+}
+
+json read_manifest(const std::string& folder) {
+  if (!fs::exists(folder)) {
+    throw Error(ErrorKind::kModel,
+                "there is no model directory at '" + folder +
+                    "'. Check the path or train a model with `hypertower train`.");
+  }
+  const std::string path = folder + "/" + model_files::kManifest;
+  if (!fs::is_directory(folder) || !fs::exists(path)) {
+    throw Error(ErrorKind::kModel, "'" + folder +
+                                       "' is not a model directory: it has no manifest.json. "
+                                       "Check the path or train a model with `hypertower train`.");
+  }
+  json manifest = parse(path, text_of(path));
+  if (member<std::string>(path, manifest, "format") != "hypertower") {
+    broken(path, "'format' is not 'hypertower'");
+  }
+  const auto version = member<int64_t>(path, manifest, "format_version");
+  if (version != kFormatVersion) {
+    throw Error(
+        ErrorKind::kModel,
+        path + ": format version " + std::to_string(version) + ", but this program reads " +
+            std::to_string(kFormatVersion) +
+            (version > kFormatVersion ? ". Update hypertower." : ". Export the model again."));
+  }
+  const auto expected = member<std::string>(path, manifest, model_files::kChecksum);
+  if (const std::string found = model_files::manifest_checksum(manifest); found != expected) {
+    broken(path, "changed after it was written: checksum " + found + ", expected " + expected);
+  }
+  return manifest;
+}
+
+void check_files(const std::string& folder, const json& manifest) {
+  const std::string path = folder + "/" + model_files::kManifest;
+  const json& files = child(path, manifest, "files");
+  for (const char* name : {model_files::kWeights, model_files::kItems, model_files::kGolden}) {
+    if (!files.contains(name)) broken(path, "'files' does not list " + std::string(name));
+  }
+  for (const auto& [name, entry] : files.items()) {
+    const std::string file = folder + "/" + name;
+    std::error_code error;
+    const uintmax_t size = fs::file_size(file, error);
+    if (error == std::errc::no_such_file_or_directory) broken(file, "missing");
+    if (error) broken(file, "cannot be read: " + error.message());
+    const auto bytes = static_cast<uintmax_t>(member<int64_t>(path, entry, "bytes"));
+    if (size != bytes) {
+      broken(file, std::string(size < bytes ? "truncated" : "too long") + ": " +
+                       std::to_string(size) + " bytes, the manifest says " + std::to_string(bytes));
+    }
+    const auto expected = member<std::string>(path, entry, "xxh64");
+    std::string found;
+    try {
+      found = checksum_of_file(file);
+    } catch (const std::system_error& e) {
+      broken(file, "cannot be read: " + e.code().message());
+    }
+    if (found != expected) {
+      broken(file,
+             "changed after it was written: checksum " + found + ", the manifest says " + expected);
+    }
+  }
+}
+
+FeatureSpace read_features(const SafetensorsFile& file, const Schema& schema,
+                           std::set<std::string>& used) {
+  std::vector<FittedFeature> fitted;
+  for (const Feature& feature : schema.features) {
+    FittedFeature f{feature, {}, {}};
+    const std::string name = model_files::feature_tensor(feature);
+    if (feature.kind == FeatureKind::kNumber) {
+      const std::span<const float> edges = file.floats(name + ".edges", {-1});
+      f.edges.assign(edges.begin(), edges.end());
+      used.insert(name + ".edges");
+    } else if (feature.kind != FeatureKind::kVector) {
+      f.vocabulary = Vocabulary(file.strings(name + ".values"), feature.oov_rows);
+      used.insert({name + ".values.bytes", name + ".values.offsets"});
+    }
+    fitted.push_back(std::move(f));
+  }
+  return {schema, std::move(fitted)};
+}
+
+void read_weights(const std::string& path, const Schema& schema, ModelData& model) {
+  const auto file = SafetensorsFile::open(path);
+  std::set<std::string> used;
+  model.features = read_features(*file, schema, used);
+  for (const auto& [name, info] : file->tensors()) {
+    if (name.starts_with(model_files::kFeaturePrefix)) {
+      if (!used.contains(name)) {
+        broken(path, "tensor '" + name + "' is left over: the schema has no such feature");
+      }
+      continue;
+    }
+    const std::span<const float> data = file->floats(name, info.shape);
+    model.weights[name] = {info.shape, {data.begin(), data.end()}};
+  }
+  check_weights(model.architecture, model.features, model.weights);
+}
+
+Attribute read_attribute(const SafetensorsFile& file, const std::string& path, const json& entry,
+                         int64_t items) {
+  Attribute a;
+  a.name = member<std::string>(path, entry, "name");
+  a.is_number = member<std::string>(path, entry, "kind") == "number";
+  const std::string name = "attribute." + a.name;
+  if (a.is_number) {
+    const std::span<const double> numbers = file.doubles(name + ".numbers", {items});
+    a.numbers.assign(numbers.begin(), numbers.end());
+    return a;
+  }
+  a.values = Vocabulary(file.strings(name + ".values"), 0);
+  const std::span<const int32_t> codes = file.int32s(name + ".codes", {-1});
+  const std::span<const int64_t> offsets = file.int64s(name + ".offsets", {items + 1});
+  a.codes.assign(codes.begin(), codes.end());
+  a.offsets.assign(offsets.begin(), offsets.end());
+  return a;
+}
+
+Catalogue read_items(const std::string& folder, const json& manifest) {
+  const std::string manifest_path = folder + "/" + model_files::kManifest;
+  const auto file = SafetensorsFile::open(folder + "/" + model_files::kItems);
+  const json& items = child(manifest_path, manifest, "items");
+  Catalogue catalogue;
+  catalogue.dim = member<int64_t>(manifest_path, items, "dim");
+  catalogue.ids = file->strings("ids");
+  const auto count = static_cast<int64_t>(catalogue.ids.size());
+  const std::span<const float> vectors = file->floats("vectors", {count, catalogue.dim});
+  catalogue.vectors.assign(vectors.begin(), vectors.end());
+  for (const json& entry : child(manifest_path, items, "attributes")) {
+    catalogue.attributes.push_back(read_attribute(*file, manifest_path, entry, count));
+  }
+  return catalogue;
+}
+
+std::vector<Golden> read_golden(const std::string& path) {
+  const json j = parse(path, text_of(path));
+  std::vector<Golden> golden;
+  for (const json& entry : child(path, j, "answers")) {
+    golden.push_back({request_from_json(child(path, entry, "request")),
+                      list<float>(path, entry, "query"), list<std::string>(path, entry, "items"),
+                      list<float>(path, entry, "scores")});
+  }
+  return golden;
+}
+
+std::vector<Person> read_people(const std::string& path) {
+  std::vector<Person> people;
+  std::istringstream lines(text_of(path));
+  for (std::string line; std::getline(lines, line);) {
+    const std::string place = path + ":" + std::to_string(people.size() + 1);
+    const json j = parse(place, line);
+    Person person;
+    person.user = member<std::string>(place, j, "user");
+    for (const auto& [name, value] : child(place, j, "features").items()) {
+      person.features.emplace_back(name, value_from_json(value, "features." + name));
+    }
+    for (const json& event : child(place, j, "history")) {
+      person.history.push_back(history_event_from_json(event, "history"));
+    }
+    people.push_back(std::move(person));
+  }
+  return people;
+}
+
+ModelData read_once(const std::string& folder) {
+  const json manifest = read_manifest(folder);
+  check_files(folder, manifest);
+  const std::string path = folder + "/" + model_files::kManifest;
+  const std::string weights = folder + "/" + model_files::kWeights;
+  ModelData model;
+  const auto schema = naming(path, [&] {
+    model.architecture = Architecture::from_json(child(path, manifest, "architecture"));
+    return Schema::from_json(child(path, manifest, "schema"));
+  });
+  model.item_ids_are_integers =
+      member<bool>(path, child(path, manifest, "items"), "ids_are_integers");
+  model.user_ids_are_integers =
+      member<bool>(path, child(path, manifest, "users"), "ids_are_integers");
+  model.exclude_seen_by_default = member<bool>(path, manifest, "exclude_seen_by_default");
+  model.metrics = child(path, manifest, "metrics");
+  model.training = child(path, manifest, "training");
+  model.data_fingerprint = member<std::string>(path, manifest, "data_fingerprint");
+  naming(weights, [&] { read_weights(weights, schema, model); });
+  const std::string items = folder + "/" + model_files::kItems;
+  naming(items, [&] { model.catalogue = read_items(folder, manifest); });
+  if (model.catalogue.dim != model.architecture.dim ||
+      model.weights["item.id.weight"].shape[0] > static_cast<int64_t>(model.catalogue.ids.size())) {
+    broken(items,
+           "its items do not fit the weights: another dim, or fewer items than rows of "
+           "item.id.weight");
+  }
+  const std::string golden = folder + "/" + model_files::kGolden;
+  naming(golden, [&] { model.golden = read_golden(golden); });
+  const std::string people = folder + "/" + model_files::kPeople;
+  if (manifest["files"].contains(model_files::kPeople)) {
+    naming(people, [&] { model.people = read_people(people); });
+  }
+  return model;
+}
+
+ino_t inode_of(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 ? info.st_ino : 0;
+}
+
+}  // namespace
+
+ModelData read_model_directory(const std::string& path) {
+  constexpr int kAttempts = 5;
+  for (int attempt = 1;; ++attempt) {
+    const ino_t before = inode_of(path);
+    try {
+      return read_once(path);
+    } catch (const Error&) {
+      // A writer may have exchanged the directory in the middle: then the new one is read.
+      if (attempt == kAttempts || inode_of(path) == before) throw;
+    }
+  }
+}
+
+json inspect_model_directory(const std::string& path) {
+  json manifest = read_manifest(path);
+  for (auto& [name, entry] : child(path, manifest, "files").items()) {
+    std::error_code error;
+    const uintmax_t size = fs::file_size(fs::path(path) / name, error);
+    if (error) broken(path + "/" + name, "missing");
+    manifest["files"][name]["bytes"] = size;
+  }
+  return manifest;
+}
+
+}  // namespace hypertower
