@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from common import Suite
+
 from hypertower import ops
 
 

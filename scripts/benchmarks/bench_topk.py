@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hypertower as ht
 import torch
 from common import Suite
+
+import hypertower as ht
 
 
 def compare(ours: tuple[torch.Tensor, torch.Tensor],

@@ -74,12 +74,15 @@ def time_pair(ours: Callable[[], Any], peer: Callable[[], Any], device: str,
 class Suite:
     """Options of one run, and the rows it has made."""
 
-    def __init__(self, description: str) -> None:
+    def __init__(self, description: str, **more_options: str) -> None:
         parser = argparse.ArgumentParser(description=description)
         parser.add_argument("--quick", action="store_true", help="small shapes, less time a case")
         parser.add_argument("--json", type=Path, help="also write the rows to this file")
         parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+        for option, text in more_options.items():
+            parser.add_argument(f"--{option}", help=text)
         options = parser.parse_args()
+        self.options = options
         self.quick: bool = options.quick
         self.device: str = options.device
         self.seconds = 0.5 if self.quick else 3.0
