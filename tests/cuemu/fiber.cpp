@@ -61,7 +61,6 @@ void prepare_fiber(Fiber& fiber, void (*entry)()) {
     fiber.stack_low = static_cast<char*>(memory) + kPage;
     fiber.stack_bytes = kStackBytes;
   }
-  asan_unpoison(fiber.stack_low, fiber.stack_bytes);
   if (fiber.tsan == nullptr) fiber.tsan = tsan_create_fiber();
   fiber.fake_stack = nullptr;
   // From the top: a null return address that ends back traces, the entry, six zero registers.

@@ -25,10 +25,13 @@ struct Call {
   void (*kernel)(P...);
   std::tuple<std::remove_cv_t<P>...> arguments;
 
-  // Each CUDA thread gets its own copies.
   static void thread_main(void* self) {
-    const auto& call = *static_cast<const Call*>(self);
-    std::apply([&](auto... copies) { call.kernel(copies...); }, call.arguments);
+    static_cast<const Call*>(self)->run(std::index_sequence_for<P...>{});
+  }
+  // By value: each CUDA thread gets its own copies.
+  template <size_t... kIndex>
+  void run(std::index_sequence<kIndex...>) const {
+    kernel(std::get<kIndex>(arguments)...);
   }
 };
 

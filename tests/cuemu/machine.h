@@ -123,10 +123,9 @@ struct Machine {
   uint64_t random = 0;
   // Ready threads: a ring, each thread in it at most once.
   Thread** ready = nullptr;
-  size_t ready_capacity = 0, ready_first = 0, ready_count = 0;
-  uint64_t spins = 0;  // yields since anything else happened
-  Block* blocks = nullptr;
-  int num_blocks = 0;
+  size_t ready_first = 0, ready_count = 0;
+  uint64_t spins = 0;       // yields since anything else happened
+  Block* blocks = nullptr;  // [resident]
 };
 extern Machine machine;
 

@@ -21,6 +21,8 @@ constexpr uint64_t kLivelockSpins = 2'000'000;
 constexpr uint64_t kLandAfterSpins = 1'000;
 // ThreadSanitizer of g++ 12 keeps about 0.8 MB for each fiber.
 constexpr unsigned kTsanThreads = 1024;
+constexpr int kMaxResident = 1024;
+constexpr size_t kMaxThreads = size_t{kMaxResident} * 1024;
 
 std::mutex launch_mutex;
 bool schedule_known = false;
@@ -56,7 +58,7 @@ Schedule schedule_of_environment() {
     s.seed = static_cast<uint64_t>(read_number("CUEMU_SEED", text, 0, INT64_MAX));
   }
   if (const char* text = std::getenv("CUEMU_RESIDENT")) {
-    s.resident = static_cast<int>(read_number("CUEMU_RESIDENT", text, 1, 1024));
+    s.resident = static_cast<int>(read_number("CUEMU_RESIDENT", text, 1, kMaxResident));
   }
   return s;
 }
@@ -114,14 +116,13 @@ Thread* next_ready() {
   if (machine.ready_count == 0) return nullptr;
   Thread*& first = machine.ready[machine.ready_first];
   if (machine.schedule.order == Order::kRandom) {
-    const size_t at =
-        (machine.ready_first + random_number() % machine.ready_count) % machine.ready_capacity;
+    const size_t at = (machine.ready_first + random_number() % machine.ready_count) % kMaxThreads;
     Thread* chosen = machine.ready[at];
     machine.ready[at] = first;
     first = chosen;
   }
   Thread* thread = first;
-  machine.ready_first = (machine.ready_first + 1) % machine.ready_capacity;
+  machine.ready_first = (machine.ready_first + 1) % kMaxThreads;
   --machine.ready_count;
   return thread;
 }
@@ -162,23 +163,24 @@ void run_blocks(uint64_t total) {
   }
 }
 
-// Blocks and threads are kept between grids; stacks too.
-void reserve(int resident) {
-  const unsigned threads = machine.threads_per_block;
-  static unsigned threads_reserved = 0;
-  if (resident > machine.num_blocks || threads > threads_reserved) {
-    // Grown seldom and kept for good: earlier ones are abandoned, their stacks with them.
-    threads_reserved = threads > threads_reserved ? threads : threads_reserved;
-    machine.num_blocks = resident > machine.num_blocks ? resident : machine.num_blocks;
-    Block* blocks = new Block[static_cast<size_t>(machine.num_blocks)];
-    for (int i = 0; i < machine.num_blocks; ++i) {
-      blocks[i].threads = new Thread[threads_reserved];
-      blocks[i].warps = new Warp[(threads_reserved + 31) / 32];
-    }
-    machine.blocks = blocks;
-    machine.ready_capacity = static_cast<size_t>(machine.num_blocks) * threads_reserved;
-    delete[] machine.ready;
-    machine.ready = new Thread*[machine.ready_capacity];
+// All that can ever be alive, as address space; a page costs memory once it is used. Threads keep
+// their stacks between grids.
+template <class T>
+T* raw_objects(size_t count) {
+  return static_cast<T*>(raw_pages(count * sizeof(T)));
+}
+
+void place_blocks() {
+  static Thread* const threads = raw_objects<Thread>(kMaxThreads);
+  static Warp* const warps = raw_objects<Warp>(kMaxThreads);
+  static Block* const blocks = raw_objects<Block>(kMaxResident);
+  static Thread** const ready = raw_objects<Thread*>(kMaxThreads);
+  machine.blocks = blocks;
+  machine.ready = ready;
+  machine.ready_first = machine.ready_count = 0;
+  for (int i = 0; i < machine.resident; ++i) {
+    blocks[i].threads = threads + static_cast<size_t>(i) * machine.threads_per_block;
+    blocks[i].warps = warps + static_cast<size_t>(i) * machine.warps_per_block;
   }
 }
 
@@ -238,7 +240,7 @@ uint64_t random_number() {  // splitmix64
 
 void make_ready(Thread* thread) {
   thread->state = State::kReady;
-  machine.ready[(machine.ready_first + machine.ready_count++) % machine.ready_capacity] = thread;
+  machine.ready[(machine.ready_first + machine.ready_count++) % kMaxThreads] = thread;
 }
 
 void make_block_ready(Block& block, State waiting_in, Thread* except) {
@@ -321,9 +323,8 @@ const char* run_grid(const Grid& grid) {
     resident = kTsanThreads / machine.threads_per_block;
   }
   machine.resident = static_cast<int>(resident < total ? resident : total);
-  reserve(machine.resident);
+  place_blocks();
   order_blocks(total);
-  machine.ready_first = machine.ready_count = 0;
   machine.spins = 0;
   adopt_host_fiber(machine.host);
   start_arenas(grid, total);
