@@ -11,12 +11,11 @@ constexpr int64_t kMaxWidth = 8192;
 Architecture read(const ConfigTree& config, const std::string& prefix) {
   static const std::vector<std::string> kHeads = {"none", "bilinear"};
   Architecture a;
-  a.dim = config.integer(prefix + "dim", a.dim, 1, kMaxWidth);
+  a.dim = config.integer(prefix + "dim", a.dim, 2, kMaxWidth);
   a.context_dim = config.integer(prefix + "context_dim", a.context_dim, 1, kMaxWidth);
   a.head_hidden = config.integer(prefix + "head_hidden", a.head_hidden, 1, kMaxWidth);
   a.head_rank = config.integer(prefix + "head_rank", a.head_rank, 1, kMaxWidth);
   a.history_pools = config.integer(prefix + "history_pools", a.history_pools, 1, 64);
-  a.normalize = config.boolean(prefix + "normalize", a.normalize);
   a.temperature = config.number(prefix + "temperature", a.temperature, 1e-4, 1e4);
   a.head =
       config.choice(prefix + "head", "bilinear", kHeads) == "none" ? Head::kNone : Head::kBilinear;
@@ -24,9 +23,8 @@ Architecture read(const ConfigTree& config, const std::string& prefix) {
 }
 
 const std::vector<std::string>& keys() {
-  static const std::vector<std::string> kKeys = {"dim",           "context_dim", "head_hidden",
-                                                 "head_rank",     "head",        "normalize",
-                                                 "history_pools", "temperature"};
+  static const std::vector<std::string> kKeys = {
+      "dim", "context_dim", "head_hidden", "head_rank", "head", "history_pools", "temperature"};
   return kKeys;
 }
 
@@ -53,7 +51,6 @@ nlohmann::json Architecture::to_json() const {
           {"head_rank", head_rank},
           {"history_pools", history_pools},
           {"head", head == Head::kNone ? "none" : "bilinear"},
-          {"normalize", normalize},
           {"temperature", temperature}};
 }
 

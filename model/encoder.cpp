@@ -63,11 +63,13 @@ void require_shape(const char* what, MatrixView<const float> m, int64_t rows, in
 // Expected shape by name; -1 = any.
 std::map<std::string, std::vector<int64_t>> expected_shapes(const Architecture& a,
                                                             const FeatureSpace& features) {
+  const int64_t t = a.width();
   std::map<std::string, std::vector<int64_t>> shapes = {
-      {"item.id.weight", {-1, a.dim}},
-      {"query.bias", {a.dim}},
+      {"item.id.weight", {-1, t}},
+      {"item.bias.weight", {-1, 1}},
+      {"query.bias", {t}},
       {"history.log_decay", {a.history_pools}},
-      {"history.mix", {a.history_pools, a.dim, a.dim}},
+      {"history.mix", {a.history_pools, t, t}},
   };
   const auto add_group = [&](Group g, int64_t width) {
     for (const FittedFeature& f : features.group(g)) {
@@ -75,17 +77,17 @@ std::map<std::string, std::vector<int64_t>> expected_shapes(const Architecture& 
           is_id(f) ? std::vector{f.width(), width} : std::vector{width, f.width()};
     }
   };
-  add_group(Group::kUser, a.dim);
-  add_group(Group::kItem, a.dim);
+  add_group(Group::kUser, t);
+  add_group(Group::kItem, t);
   if (a.head == Head::kNone) return shapes;
   add_group(Group::kContext, a.context_dim);
   const auto fields = static_cast<int64_t>(features.group(Group::kContext).size());
   shapes["head.hidden.weight"] = {a.head_hidden, a.context_dim * fields};
   shapes["head.hidden.bias"] = {a.head_hidden};
-  shapes["head.out.weight"] = {a.dim + a.head_rank, a.head_hidden};
-  shapes["head.out.bias"] = {a.dim + a.head_rank};
-  shapes["head.w_in"] = {a.head_rank, a.dim};
-  shapes["head.w_out"] = {a.dim, a.head_rank};
+  shapes["head.out.weight"] = {t + a.head_rank, a.head_hidden};
+  shapes["head.out.bias"] = {t + a.head_rank};
+  shapes["head.w_in"] = {a.head_rank, t};
+  shapes["head.w_out"] = {t, a.head_rank};
   return shapes;
 }
 
@@ -122,11 +124,19 @@ void check_weights(const Architecture& architecture, const FeatureSpace& feature
       broken("tensor '" + name + "' is left over: neither schema nor architecture has it");
     }
   }
+  const int64_t ids = weights.at("item.id.weight").shape[0];
+  const int64_t biases = weights.at("item.bias.weight").shape[0];
+  if (ids != biases) {
+    broken("tensor 'item.bias.weight' has " + std::to_string(biases) +
+           " rows, item.id.weight has " + std::to_string(ids));
+  }
 }
 
 Encoder::Encoder(Architecture architecture, FeatureSpace features, Weights weights)
     : architecture_(architecture), features_(std::move(features)), weights_(std::move(weights)) {
   check_weights(architecture_, features_, weights_);
+  const std::vector<float>& bias = tensor("item.bias.weight").data;
+  if (!bias.empty()) least_bias_ = *std::min_element(bias.begin(), bias.end());
 }
 
 const Tensor& Encoder::tensor(const std::string& name) const {
@@ -178,6 +188,8 @@ void Encoder::encode_items(const Batch& items, std::span<const int64_t> id_rows,
                                           " id rows, got " + std::to_string(id_rows.size()));
   }
   if (items.rows == 0) return;
+  const MatrixView<float> direction(out.data, out.rows, width(), out.ld);
+  const std::vector<float>& bias = tensor("item.bias.weight").data;
   // An item that training did not see is an empty bag.
   FeatureColumn ids;
   for (const int64_t row : id_rows) {
@@ -190,19 +202,24 @@ void Encoder::encode_items(const Batch& items, std::span<const int64_t> id_rows,
   bags.n = static_cast<int64_t>(ids.values.size());
   bags.bags = items.rows;
   bags.name = "item.id";
-  embedding_bag(matrix(tensor("item.id.weight")), bags, Pool::kSum, BadIds::kThrow, out, exec);
+  embedding_bag(matrix(tensor("item.id.weight")), bags, Pool::kSum, BadIds::kThrow, direction,
+                exec);
   const auto features = features_.group(Group::kItem);
   for (size_t i = 0; i < features.size(); ++i) {
-    encode_field(features[i], items.columns[i], /*accumulate=*/true, out, exec);
+    encode_field(features[i], items.columns[i], /*accumulate=*/true, direction, exec);
   }
-  if (architecture_.normalize) l2_normalize(out, kNormEps, out, exec);
+  l2_normalize(direction, kNormEps, direction, exec);
+  for (int64_t r = 0; r < out.rows; ++r) {
+    const int64_t row = id_rows[static_cast<size_t>(r)];
+    out.row(r)[width()] = row < 0 ? least_bias_ : bias[static_cast<size_t>(row)];
+  }
 }
 
 void Encoder::encode_state(const Batch& users, const HistoryBatch& history,
                            MatrixView<const float> item_vectors, MatrixView<float> state,
                            const Exec& exec) const {
   require_cpu(exec);
-  require_shape("encode_state: state", state, users.rows, dim());
+  require_shape("encode_state: state", state, users.rows, width());
   require_shape("encode_state: item_vectors", item_vectors, item_vectors.rows, dim());
   if (static_cast<int64_t>(history.offsets.size()) != users.rows + 1) {
     throw Error(ErrorKind::kArgument, "encode_state: expected " + std::to_string(users.rows) +
@@ -221,6 +238,8 @@ void Encoder::encode_state(const Batch& users, const HistoryBatch& history,
 
 void Encoder::add_history(const HistoryBatch& history, MatrixView<const float> item_vectors,
                           MatrixView<float> state, const Exec& exec) const {
+  const MatrixView<const float> directions(item_vectors.data, item_vectors.rows, width(),
+                                           item_vectors.ld);
   const std::vector<float>& log_decay = tensor("history.log_decay").data;
   const std::vector<float>& mix = tensor("history.mix").data;
   std::vector<float> weights(history.items.size());
@@ -247,9 +266,9 @@ void Encoder::add_history(const HistoryBatch& history, MatrixView<const float> i
         weights[j] = total > 0.0 ? static_cast<float>(weight(j) / total) : 0.0F;
       }
     }
-    embedding_bag(item_vectors, bags, Pool::kSum, BadIds::kThrow, pool_view, exec);
-    const int64_t d = dim();
-    linear(pool_view, {mix.data() + static_cast<int64_t>(h) * d * d, d, d}, nullptr,
+    embedding_bag(directions, bags, Pool::kSum, BadIds::kThrow, pool_view, exec);
+    const int64_t t = width();
+    linear(pool_view, {mix.data() + static_cast<int64_t>(h) * t * t, t, t}, nullptr,
            Activation::kNone, /*accumulate=*/true, state, exec);
   }
 }
@@ -257,12 +276,14 @@ void Encoder::add_history(const HistoryBatch& history, MatrixView<const float> i
 void Encoder::encode_query(MatrixView<const float> state, const Batch& context,
                            MatrixView<float> query, const Exec& exec) const {
   require_cpu(exec);
-  require_shape("encode_query: state", state, context.rows, dim());
+  require_shape("encode_query: state", state, context.rows, width());
   require_shape("encode_query: query", query, context.rows, dim());
   const int64_t rows = context.rows;
   if (rows == 0) return;
+  const int64_t t = width();
+  const MatrixView<float> direction(query.data, rows, t, query.ld);
   if (architecture_.head == Head::kNone) {
-    for (int64_t r = 0; r < rows; ++r) std::copy_n(state.row(r), dim(), query.row(r));
+    for (int64_t r = 0; r < rows; ++r) std::copy_n(state.row(r), t, direction.row(r));
   } else {
     const auto features = features_.group(Group::kContext);
     const int64_t c = architecture_.context_dim;
@@ -278,15 +299,19 @@ void Encoder::encode_query(MatrixView<const float> state, const Batch& context,
            tensor("head.hidden.bias").data.data(), Activation::kGelu, /*accumulate=*/false,
            hidden_view, exec);
     const int64_t rank = architecture_.head_rank;
-    std::vector<float> out(static_cast<size_t>(rows * (dim() + rank)));
-    const MatrixView<float> out_view(out.data(), rows, dim() + rank);
+    std::vector<float> out(static_cast<size_t>(rows * (t + rank)));
+    const MatrixView<float> out_view(out.data(), rows, t + rank);
     linear(hidden_view, matrix(tensor("head.out.weight")), tensor("head.out.bias").data.data(),
            Activation::kNone, /*accumulate=*/false, out_view, exec);
-    bilinear_head(state, {out.data(), rows, dim(), out_view.ld},
-                  {out.data() + dim(), rows, rank, out_view.ld}, matrix(tensor("head.w_in")),
-                  matrix(tensor("head.w_out")), query, exec);
+    bilinear_head(state, {out.data(), rows, t, out_view.ld},
+                  {out.data() + t, rows, rank, out_view.ld}, matrix(tensor("head.w_in")),
+                  matrix(tensor("head.w_out")), direction, exec);
   }
-  if (architecture_.normalize) l2_normalize(query, kNormEps, query, exec);
+  const auto scale = static_cast<float>(1.0 / architecture_.temperature);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < t; ++j) direction.row(r)[j] *= scale;
+    query.row(r)[t] = 1.0F;
+  }
 }
 
 }  // namespace hypertower

@@ -47,16 +47,17 @@ class Encoder {
   const Weights& weights() const { return weights_; }
   int64_t id_rows() const;  // rows of item.id.weight
   int64_t dim() const { return architecture_.dim; }
+  int64_t width() const { return architecture_.width(); }
 
-  // out [batch.rows, d]. id_rows[r] = row of item.id.weight or -1 for an item unknown to training
+  // out [batch.rows, dim]. id_rows[r] = row of item.id.weight or -1 for an item unknown to training
   // (its vector comes from its features alone).
   void encode_items(const Batch& items, std::span<const int64_t> id_rows, MatrixView<float> out,
                     const Exec& exec) const;
-  // The cacheable part. item_vectors [N, d] as exported (normalised when the architecture says so).
+  // The cacheable part: state [rows, width] from item_vectors [N, dim] as exported.
   void encode_state(const Batch& users, const HistoryBatch& history,
                     MatrixView<const float> item_vectors, MatrixView<float> state,
                     const Exec& exec) const;
-  // query [rows, d] from state and context; normalised when the architecture says so.
+  // query [rows, dim] from state [rows, width] and context.
   void encode_query(MatrixView<const float> state, const Batch& context, MatrixView<float> query,
                     const Exec& exec) const;
 
@@ -71,6 +72,7 @@ class Encoder {
   Architecture architecture_;
   FeatureSpace features_;
   Weights weights_;
+  float least_bias_ = 0.0F;  // of an item that training has not seen
 };
 
 }  // namespace hypertower

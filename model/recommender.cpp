@@ -118,10 +118,11 @@ std::vector<float> queries_of(const Encoder& encoder, const ItemIndex& index, co
   const Batch user_batch = encode_group(encoder.features(), Group::kUser, users, {});
   const Batch context = encode_group(encoder.features(), Group::kContext, contexts, in.times);
   const auto rows = static_cast<int64_t>(requests.size());
+  std::vector<float> states(static_cast<size_t>(rows * encoder.width()));
+  const MatrixView<float> state(states.data(), rows, encoder.width());
+  encoder.encode_state(user_batch, in.history, index.vectors(), state, exec);
   std::vector<float> vectors(static_cast<size_t>(rows * encoder.dim()));
-  const MatrixView<float> view(vectors.data(), rows, encoder.dim());
-  encoder.encode_state(user_batch, in.history, index.vectors(), view, exec);
-  encoder.encode_query(view, context, view, exec);
+  encoder.encode_query(state, context, {vectors.data(), rows, encoder.dim()}, exec);
   return vectors;
 }
 
