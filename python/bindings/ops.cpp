@@ -109,11 +109,12 @@ void bind_embedding(py::module_& m) {
       py::arg("out"), py::arg("place"));
   py::class_<EmbeddingPlan>(m, "EmbeddingPlan")
       .def(py::init([](int64_t table_rows, const Memory& ids, const Memory& offsets,
-                       const Place& where) {
-             return EmbeddingPlan(table_rows, bags(ids, offsets, Memory{}), BadIds::kThrow,
+                       const Memory& weights, const Place& where) {
+             return EmbeddingPlan(table_rows, bags(ids, offsets, weights), BadIds::kThrow,
                                   place(where));
            }),
-           py::arg("table_rows"), py::arg("ids"), py::arg("offsets"), py::arg("place"))
+           py::arg("table_rows"), py::arg("ids"), py::arg("offsets"), py::arg("weights"),
+           py::arg("place"))
       .def_property_readonly("unique_rows", &EmbeddingPlan::unique_rows);
   m.def(
       "embedding_row_gradient",

@@ -46,7 +46,8 @@ class EmbeddingBag(torch.autograd.Function):
                 b.memory(weight_grad), place)
             weight_grad = weight_grad.reshape(weight_shape)
         if ctx.needs_input_grad[0]:
-            plan = _core.EmbeddingPlan(t.shape[0], b.memory(ids), b.memory(offsets), place)
+            plan = _core.EmbeddingPlan(t.shape[0], b.memory(ids), b.memory(offsets), b.memory(w),
+                                       place)
             row_grad = b.empty((plan.unique_rows, t.shape[1]), "f32")
             _core.embedding_row_gradient(
                 plan, b.memory(ids), b.memory(offsets), b.memory(w), mode, b.memory(grad),
