@@ -37,11 +37,22 @@ void land(AsyncCopy& copy) {
   copy.landed = true;
 }
 
-// The copy reads and writes at some time between issue and wait: it must race with nobody at
-// either.
-void announce(const AsyncCopy& copy) {
-  if (copy.source_bytes != 0) tsan_read(copy.source, copy.source_bytes, copy.pc);
-  tsan_write(copy.destination, copy.bytes, copy.pc);
+// To ThreadSanitizer a copy is done by an engine: after what its thread did before `issued`, and
+// before what comes after waiting for `finished`.
+void run_engine(Block& block, const void* issued, void* destination, unsigned bytes,
+                const void* source, unsigned source_bytes, void* finished, void* pc) {
+  if (!kTsan) return;
+  if (block.copy_engine == nullptr) {
+    block.copy_engine = tsan_create_fiber();
+    tsan_name_fiber(block.copy_engine, "asynchronous copy");
+  }
+  void* back = tsan_current_fiber();
+  tsan_switch_to_fiber(block.copy_engine);
+  tsan_acquire(issued);
+  if (source_bytes != 0) tsan_read(source, source_bytes, pc);
+  tsan_write(destination, bytes, pc);
+  tsan_release(finished);
+  tsan_switch_to_fiber(back);
 }
 
 bool lands_at_issue() {
@@ -87,7 +98,12 @@ void async_copy(void* shared, const void* global, unsigned bytes, unsigned sourc
                  false,
                  site,
                  __builtin_return_address(0)};
-  announce(copy);
+  // The thread itself counts as writing at once: others must have finished with the destination.
+  tsan_write(copy.destination, bytes, copy.pc);
+  void* ordering = group_ordering(thread, copy.group);
+  tsan_release(ordering);
+  run_engine(*thread.block, ordering, copy.destination, bytes, copy.source, source_bytes, ordering,
+             copy.pc);
   if (lands_at_issue()) land(copy);
   thread.copies.push(copy);
 }
@@ -104,7 +120,7 @@ void async_wait(unsigned groups_left) {
       ++i;
       continue;
     }
-    announce(copy);
+    tsan_acquire(group_ordering(thread, copy.group));
     if (!copy.landed) land(copy);
     thread.copies.remove_swap(i);
   }
@@ -174,19 +190,8 @@ bool land_bulk_copy(Block& block) {
       machine.schedule.landing == Landing::kRandom ? random_number() % block.bulk.size() : 0;
   const BulkCopy copy = block.bulk[chosen];
   block.bulk.remove_swap(chosen);
-  void* back = tsan_current_fiber();
-  if (kTsan) {
-    if (block.copy_engine.tsan == nullptr) {
-      block.copy_engine.tsan = tsan_create_fiber();
-      tsan_name_fiber(block.copy_engine.tsan, "bulk copy");
-    }
-    tsan_switch_to_fiber(block.copy_engine.tsan);
-    tsan_acquire(copy.destination);
-    tsan_read(copy.source, copy.bytes, copy.pc);
-    tsan_write(copy.destination, copy.bytes, copy.pc);
-    tsan_release(copy.barrier);
-    tsan_switch_to_fiber(back);
-  }
+  run_engine(block, copy.destination, copy.destination, copy.bytes, copy.source, copy.bytes,
+             copy.barrier, copy.pc);
   for (unsigned i = 0; i < copy.bytes; ++i) copy.destination[i] = copy.source[i];
   for (Mbarrier& barrier : block.mbarriers) {
     if (barrier.address != copy.barrier) continue;

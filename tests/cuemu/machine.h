@@ -109,7 +109,7 @@ struct Block {
   RawArray<SharedObject> shared;
   RawArray<Mbarrier> mbarriers;
   RawArray<BulkCopy> bulk;
-  Fiber copy_engine;  // only its ThreadSanitizer context is used
+  void* copy_engine = nullptr;  // ThreadSanitizer's context of asynchronous copies
 };
 
 struct Machine {
@@ -150,15 +150,20 @@ void check_bulk_exit(Block& block);
 bool land_bulk_copy(Block& block);
 
 // Addresses that stand for orderings in ThreadSanitizer; fresh for each block of a grid.
-inline constexpr size_t kOrderingBytes = 8192;
+inline constexpr size_t kWarpOrdering = 512;    // offset; 64 bytes a warp
+inline constexpr size_t kGroupOrdering = 4096;  // offset; 32 bytes a thread
+inline constexpr size_t kOrderingBytes = kGroupOrdering + 32 * 1024;
 inline void* block_ordering(Block& block, unsigned generation) {
   return block.arena + 8 * (generation & 1);
 }
 void* warp_ordering(Warp& warp, unsigned mask);
+// Of a thread's cp.async groups; four, so that a wait for one does not order the next.
+inline void* group_ordering(const Thread& thread, unsigned group) {
+  return thread.block->arena + kGroupOrdering + 32 * thread.linear + 8 * (group % 4);
+}
 inline void* named_ordering(Block& block, int id, unsigned generation) {
   return block.arena + 16 + 16 * id + 8 * (generation & 1);
 }
-inline constexpr size_t kWarpOrdering = 512;  // offset; 64 bytes a warp
 
 void install_fault_handlers();
 void describe_waiting_threads();

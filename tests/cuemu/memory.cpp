@@ -15,6 +15,8 @@ constexpr size_t kPage = 4096;
 constexpr size_t kDeviceAlign = 256;  // what cudaMalloc promises, and no more
 constexpr unsigned char kCanary = 0xfc;
 constexpr size_t kRedZone = 64;
+// AddressSanitizer tells what it found by the poison that follows.
+constexpr size_t kTail = kAsan ? kDeviceAlign : 0;
 constexpr size_t kSharedLimit = size_t{227} << 10;
 constexpr size_t kStaticLimit = size_t{48} << 10;
 constexpr size_t kArenaSpace = size_t{64} << 30;  // address space, not memory
@@ -137,17 +139,19 @@ void open_device_memory(bool open) {
 
 void* allocate(size_t bytes, MemoryKind kind) {
   const Lock lock;
+  install_fault_handlers();
   Region r{};
   r.bytes = bytes;
   r.kind = kind;
-  r.pages_bytes = round_up(round_up(bytes, kDeviceAlign) + kRedZone, kPage);
+  const size_t body = round_up(bytes, kDeviceAlign) + kTail;
+  r.pages_bytes = round_up(body + kRedZone, kPage);
   void* mapping = mmap(nullptr, r.pages_bytes + 2 * kPage, PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED) return nullptr;
   r.pages = static_cast<unsigned char*>(mapping) + kPage;
   if (mprotect(r.pages, r.pages_bytes, PROT_READ | PROT_WRITE) != 0) return nullptr;
   // At the end of the pages, so that reading past the end soon meets the guard page.
-  r.data = r.pages + r.pages_bytes - round_up(bytes, kDeviceAlign);
+  r.data = r.pages + r.pages_bytes - body;
   fill(r.pages, static_cast<size_t>(r.data - r.pages), kCanary);
   fill(r.data, bytes, 0xff);
   unsigned char* end = r.pages + r.pages_bytes;
