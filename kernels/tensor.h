@@ -31,11 +31,10 @@ struct MatrixView {
   MatrixView() = default;
   MatrixView(T* d, int64_t r, int64_t c) : data(d), rows(r), cols(c), ld(c) {}
   MatrixView(T* d, int64_t r, int64_t c, int64_t l) : data(d), rows(r), cols(c), ld(l) {}
-  operator MatrixView<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, rows, cols, ld};
-  }
+  // A view to write through is also one to read through.
+  template <class U>
+  requires(!std::is_same_v<U, T> && std::is_same_v<const U, T>) MatrixView(MatrixView<U> m)
+      : data(m.data), rows(m.rows), cols(m.cols), ld(m.ld) {}
   T* row(int64_t r) const {
     assert(r >= 0 && r < rows);
     return data + r * ld;

@@ -1,0 +1,48 @@
+// Device memory that lives as long as one op's work on a stream.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <vector>
+
+#include "kernels/cuda/launch.cuh"
+
+namespace hypertower::cuda {
+
+// `size` uninitialised elements, taken and given back in stream order: later work of the stream may
+// reuse the memory, earlier work never sees it change. Throws Error when memory runs out.
+template <class T>
+class Scratch {
+ public:
+  Scratch(size_t size, cudaStream_t stream) : stream_(stream) {
+    if (size == 0) return;
+    check(cudaMallocAsync(reinterpret_cast<void**>(&data_), size * sizeof(T), stream),
+          "scratch memory");
+  }
+  ~Scratch() {
+    if (data_ != nullptr) cudaFreeAsync(data_, stream_);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  T* data() const { return data_; }
+
+ private:
+  T* data_ = nullptr;
+  cudaStream_t stream_;
+};
+
+// Copies `size` elements to the host. Synchronises the stream.
+template <class T>
+std::vector<T> to_host(const T* device, size_t size, cudaStream_t stream) {
+  std::vector<T> host(size);
+  if (size != 0) {
+    check(cudaMemcpyAsync(host.data(), device, size * sizeof(T), cudaMemcpyDeviceToHost, stream),
+          "copy to the host");
+  }
+  check(cudaStreamSynchronize(stream), "synchronisation");
+  return host;
+}
+
+}  // namespace hypertower::cuda
