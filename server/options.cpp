@@ -37,7 +37,7 @@ CLI::Validator endpoint_validator() {
         }
         return {};
       },
-      "PORT|HOST:PORT");
+      "");
 }
 
 }  // namespace
@@ -80,6 +80,7 @@ std::optional<ServerOptions> parse_options(int argc, const char* const* argv, in
          "Where to answer. A port alone is open to this machine only; 0.0.0.0:8080 opens it "
          "to everybody; port 0 takes a free one")
       ->check(endpoint_validator())
+      ->type_name("[HOST:]PORT")
       ->capture_default_str();
   app.add_option("--admin", admin,
                  "Where POST /v1/model is answered, with health and metrics on a thread of their "
@@ -90,25 +91,30 @@ std::optional<ServerOptions> parse_options(int argc, const char* const* argv, in
                  "with '-state' added")
       ->type_name("DIR");
   app.add_option("--threads", options.threads, "Threads in all; 0 = one per core")
-      ->check(CLI::Range(0, 1024))
+      ->check(CLI::Range(0, 1024).description(""))
+      ->type_name("N")
       ->capture_default_str();
   app.add_option("--max-body", options.limits.max_body_bytes, "Largest request body in bytes")
-      ->check(CLI::Range(size_t{1}, size_t{1} << 30))
+      ->check(CLI::Range(size_t{1}, size_t{1} << 30).description(""))
+      ->type_name("BYTES")
       ->capture_default_str();
   app.add_option("--read-seconds", read_seconds, "How long one request may take to arrive")
-      ->check(CLI::Range(0.01, 3600.0))
+      ->check(CLI::Range(0.01, 3600.0).description(""))
+      ->type_name("SECONDS")
       ->capture_default_str();
   app.add_option("--drain-seconds", options.drain_seconds,
                  "Longest time from SIGTERM to exit: a fifth of it goes on serving while load "
                  "balancers take note, the rest finishes requests")
-      ->check(CLI::Range(0.0, 3600.0))
+      ->check(CLI::Range(0.0, 3600.0).description(""))
+      ->type_name("SECONDS")
       ->capture_default_str();
   app.add_option("--port-file", options.port_file,
                  "File to write the URL to once requests are answered (a second line: the admin "
                  "URL)")
       ->type_name("FILE");
   app.add_option("--log-level", options.log_level, "What goes to stderr")
-      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
+      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}).description(""))
+      ->type_name("debug|info|warn|error|off")
       ->capture_default_str();
   try {
     app.parse(argc, argv);

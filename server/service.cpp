@@ -107,7 +107,7 @@ Service::~Service() {
 }
 
 void Service::handle(Port port, HttpRequest request, const Respond& respond) {
-  const std::string_view method = request.method == "HEAD" ? "GET" : request.method;
+  const std::string method = request.method == "HEAD" ? "GET" : request.method;
   const auto matches = [&](std::string_view path) {
     if (path != kUsers) return path == request.target;
     const std::string_view prefix = kUsers.substr(0, kUsers.size() - 4);

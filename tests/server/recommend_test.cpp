@@ -166,9 +166,9 @@ TEST_F(RecommendTest, EncodesRequestsAndItems) {
   const json items =
       client_.post("/v1/encode", json::parse(R"({"items": [5, {"item": 5}, {"genre": "Horror"}]})"))
           .json();
-  EXPECT_EQ(items["dim"], 8);
+  EXPECT_EQ(items["dim"], 9);
   ASSERT_EQ(items["vectors"].size(), 3U);
-  EXPECT_EQ(items["vectors"][0].size(), 8U);
+  EXPECT_EQ(items["vectors"][0].size(), 9U);
   EXPECT_EQ(items["vectors"][0], items["vectors"][1]);
   EXPECT_GT(items["vectors"][2][2].get<double>(), 0.99);
   const json request = {{"context", {{"mood", "sad"}}}};
@@ -180,7 +180,7 @@ TEST_F(RecommendTest, EncodesRequestsAndItems) {
   const json vector =
       client_.post("/v1/encode", json{{"items", json::array({best["id"]})}}).json()["vectors"][0];
   double score = 0;
-  for (size_t i = 0; i < 8; ++i) {
+  for (size_t i = 0; i < 9; ++i) {
     score += queries["vectors"][0][i].get<double>() * vector[i].get<double>();
   }
   EXPECT_NEAR(score, best["score"].get<double>(), 1e-5);

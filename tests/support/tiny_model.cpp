@@ -9,7 +9,8 @@
 namespace hypertower {
 namespace {
 
-constexpr int64_t kDim = 8;
+constexpr int64_t kDim = 9;
+constexpr int64_t kWidth = kDim - 1;  // the last number of a vector is the item's bias
 constexpr int64_t kContextDim = 4;
 constexpr int64_t kHidden = 4;
 constexpr int64_t kRank = 2;
@@ -75,24 +76,25 @@ Tensor diagonal(int64_t rows, int64_t cols, float value) {
 
 Weights tiny_weights(const TinyModelOptions& options) {
   Weights weights;
-  Tensor& ids = weights["item.id.weight"] = zeros({options.items, kDim});
+  Tensor& ids = weights["item.id.weight"] = zeros({options.items, kWidth});
   for (int64_t i = 0; i < options.items; ++i) {  // tells items of one genre apart
-    for (int64_t c = 3; c < kDim; ++c) {
+    for (int64_t c = 3; c < kWidth; ++c) {
       const auto noise = static_cast<float>((i * 7 + c * 13) % 11 - 5);
-      ids.data[static_cast<size_t>(i * kDim + c)] = 0.02F * noise;
+      ids.data[static_cast<size_t>(i * kWidth + c)] = 0.02F * noise;
     }
   }
+  weights["item.bias.weight"] = zeros({options.items, 1});
   const auto genre_rows = static_cast<int64_t>(kGenres.size()) + kOovRows;
-  weights["item.genre.weight"] = diagonal(genre_rows, kDim, 1.0F);
-  weights["item.year.weight"] = zeros({kDim, 2});
-  weights["user.taste.weight"] = diagonal(genre_rows, kDim, 0.5F);
-  Tensor& bias = weights["query.bias"] = zeros({kDim});
+  weights["item.genre.weight"] = diagonal(genre_rows, kWidth, 1.0F);
+  weights["item.year.weight"] = zeros({kWidth, 2});
+  weights["user.taste.weight"] = diagonal(genre_rows, kWidth, 0.5F);
+  Tensor& bias = weights["query.bias"] = zeros({kWidth});
   bias.data[static_cast<size_t>(options.popular)] = 0.1F;
-  for (int64_t c = 3; c < kDim; ++c) bias.data[static_cast<size_t>(c)] = 0.02F;
+  for (int64_t c = 3; c < kWidth; ++c) bias.data[static_cast<size_t>(c)] = 0.02F;
   weights["history.log_decay"] = zeros({1});
-  weights["history.mix"] = zeros({1, kDim, kDim});
-  for (int64_t c = 0; c < kDim; ++c) {
-    weights["history.mix"].data[static_cast<size_t>(c * kDim + c)] = 1.0F;
+  weights["history.mix"] = zeros({1, kWidth, kWidth});
+  for (int64_t c = 0; c < kWidth; ++c) {
+    weights["history.mix"].data[static_cast<size_t>(c * kWidth + c)] = 1.0F;
   }
   weights["context.mood.weight"] =
       diagonal(static_cast<int64_t>(kMoods.size()) + kOovRows, kContextDim, 1.0F);
@@ -100,10 +102,10 @@ Weights tiny_weights(const TinyModelOptions& options) {
   // hidden = the mood's axis; a missing mood gives zeros all the way.
   weights["head.hidden.weight"] = diagonal(kHidden, 2 * kContextDim, 1.0F);
   weights["head.hidden.bias"] = zeros({kHidden});
-  weights["head.out.weight"] = diagonal(kDim + kRank, kHidden, 4.0F);
-  weights["head.out.bias"] = zeros({kDim + kRank});
-  weights["head.w_in"] = zeros({kRank, kDim});
-  weights["head.w_out"] = zeros({kDim, kRank});
+  weights["head.out.weight"] = diagonal(kWidth + kRank, kHidden, 4.0F);
+  weights["head.out.bias"] = zeros({kWidth + kRank});
+  weights["head.w_in"] = zeros({kRank, kWidth});
+  weights["head.w_out"] = zeros({kWidth, kRank});
   return weights;
 }
 
@@ -175,7 +177,7 @@ ModelData tiny_model(const TinyModelOptions& options) {
   a.head_rank = kRank;
   a.history_pools = 1;
   a.head = Head::kBilinear;
-  a.normalize = true;
+  a.temperature = 1.0;
   model.weights = tiny_weights(options);
   model.catalogue =
       tiny_catalogue(options, Encoder(model.architecture, model.features, model.weights));
