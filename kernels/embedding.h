@@ -56,8 +56,8 @@ IdReport embedding_bag(MatrixView<const float> table, const Bags& bags, Pool poo
 // The plan groups the ids of one lookup by row: runs of equal row, rows ascending, ids of a run in
 // the order of the lookup. It needs ids only, so it may be built while the forward pass runs, and
 // the ids may change afterwards. Owns its memory on the device of `exec`; on CUDA the constructor
-// synchronises the stream (the number of runs decides how much memory is needed). Immutable after
-// construction; shareable between threads.
+// synchronises the stream (the number of runs decides how much memory is needed), and the stream
+// must outlive the plan. Immutable after construction; shareable between threads.
 class EmbeddingPlan {
  public:
   EmbeddingPlan(int64_t table_rows, const Bags& bags, BadIds policy, const Exec& exec);
@@ -106,12 +106,13 @@ void embedding_row_gradient(const EmbeddingPlan& plan, const Bags& bags, Pool po
 
 // Gradient of the per-sample weights: out[e] = <grad[bag(e)], table[id_e]> (* 1/len for kMean), 0
 // where the id is bad. `bags.weights` is not read. Must run before embedding_backward changes the
-// table.
+// table. Synchronises the stream on CUDA (to report broken offsets).
 void embedding_weight_gradient(MatrixView<const float> table, const Bags& bags, Pool pool,
                                MatrixView<const float> grad, float* out, const Exec& exec);
 
-// One dense step of the same rules on given rows: table[rows[i]] with gradient row_grad[i]; rows
-// distinct. Lets a caller that has summed gradients itself use the same update.
+// One dense step of the same rules on given rows: table[rows[i]] with gradient row_grad[i].
+// REQUIRES: rows distinct and inside the table. Lets a caller that has summed gradients itself use
+// the same update.
 void apply_row_gradient(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
                         const int64_t* rows, MatrixView<const float> row_grad,
                         const OptimizerStep& step, const Exec& exec);

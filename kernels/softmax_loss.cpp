@@ -68,6 +68,11 @@ void throw_bad_exclude(int64_t at, int64_t value) {
        "; offsets start at 0 and never decrease.");
 }
 
+void throw_unsorted_exclude(int64_t row) {
+  fail("the items that row_exclude lists for row " + std::to_string(row) +
+       " are not in ascending order; sort them.");
+}
+
 void throw_bad_loss(int64_t row, float loss, const float* query, int64_t dim) {
   std::string why = "a column that it meets is not finite, or a logit is beyond float";
   for (int64_t j = 0; j < dim; ++j) {

@@ -39,11 +39,13 @@ struct SoftmaxLossInput {
 
 // loss [B] and log_z [B] (the log-sum-exp, which backward needs) are written.
 // Errors: kArgument for shapes, a target outside [0, C) (names the row), scale <= 0, a mask without
-// the columns it needs; kNumeric for a loss that is not finite (names the first such row).
-// Synchronises the stream on CUDA, to report them.
+// the columns it needs, row_exclude with broken offsets or unsorted items; kNumeric for a loss that
+// is not finite (names the first such row). Synchronises the stream on CUDA, to report them.
 void softmax_loss_forward(const SoftmaxLossInput& in, float* loss, float* log_z, const Exec& exec);
 
-// `grad_loss` [B] is the gradient of each row's loss, log_z what forward gave for the same input.
+// `grad_loss` [B] is the gradient of each row's loss, log_z what forward gave. REQUIRES: an
+// input that forward accepted (on CUDA, where nothing is synchronised here, bad values leave the
+// outputs unwritten).
 // d_query [B, D], d_column [C, D] and, unless null, d_scale (one number) are overwritten.
 void softmax_loss_backward(const SoftmaxLossInput& in, const float* log_z, const float* grad_loss,
                            MatrixView<float> d_query, MatrixView<float> d_column, double* d_scale,

@@ -9,6 +9,7 @@ namespace hypertower {
 [[noreturn]] void throw_bad_target(int64_t row, int64_t target, int64_t columns);
 // offsets[at] of row_exclude is below its predecessor, or the first is not 0.
 [[noreturn]] void throw_bad_exclude(int64_t at, int64_t value);
+[[noreturn]] void throw_unsorted_exclude(int64_t row);
 // `query` is the row's query in host memory.
 [[noreturn]] void throw_bad_loss(int64_t row, float loss, const float* query, int64_t dim);
 

@@ -168,6 +168,10 @@ void check_values(const SoftmaxLossInput& in) {
   for (int64_t b = 0; b <= in.queries.rows; ++b) {
     if (b == 0 ? offsets[0] != 0 : offsets[b] < offsets[b - 1]) throw_bad_exclude(b, offsets[b]);
   }
+  for (int64_t b = 0; b < in.queries.rows; ++b) {
+    const int64_t* items = in.row_exclude.values;
+    if (!std::is_sorted(items + offsets[b], items + offsets[b + 1])) throw_unsorted_exclude(b);
+  }
 }
 
 // A log-sum-exp under way: max + log(sum).

@@ -296,6 +296,13 @@ TEST(SoftmaxLoss, MistakesOfTheCallerAreNamed) {
         c.exclude_offsets = {0, 2, 1, 2};
       },
       "row_exclude.offsets[2] is 1; offsets start at 0 and never decrease.");
+  expect(
+      [](LossCase& c) {
+        c.column_item.assign(5, 1);
+        c.exclude_values = {1, 2, 1, 2};
+        c.exclude_offsets = {0, 1, 3, 4};
+      },
+      "the items that row_exclude lists for row 1 are not in ascending order");
 
   SoftmaxLossInput in = good.input();
   in.columns.cols = 3;
