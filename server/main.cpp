@@ -42,8 +42,8 @@ void set_up_log(const std::string& level) {
 void write_port_file(const std::string& path, const Server& server) {
   const std::string unfinished = path + ".tmp";
   std::ofstream out(unfinished);
-  out << server.url() << "\n";
-  if (!server.admin_url().empty()) out << server.admin_url() << "\n";
+  out << server.port() << "\n";
+  if (server.admin_port() != 0) out << server.admin_port() << "\n";
   out.close();
   std::error_code failed;
   if (out) std::filesystem::rename(unfinished, path, failed);

@@ -108,9 +108,9 @@ std::optional<ServerOptions> parse_options(int argc, const char* const* argv, in
       ->check(CLI::Range(0.0, 3600.0).description(""))
       ->type_name("SECONDS")
       ->capture_default_str();
-  app.add_option("--port-file", options.port_file,
-                 "File to write the URL to once requests are answered (a second line: the admin "
-                 "URL)")
+  app.add_option(
+         "--port-file", options.port_file,
+         "File to write the port to once requests are answered (a second line: the admin port)")
       ->type_name("FILE");
   app.add_option("--log-level", options.log_level, "What goes to stderr")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}).description(""))
