@@ -29,16 +29,15 @@ int block_barrier(int predicate, Vote vote, Site site);
 // Named barrier among `threads` threads (a multiple of 32).
 void named_barrier(int id, int threads, Site site);
 
-// The values of a warp collective. A slot whose lane has exited or never existed holds 0xFF bytes.
-struct Meeting;
-inline constexpr int kSlotBytes = 48;
-struct alignas(16) Slot {
-  unsigned char bytes[kSlotBytes];
-};
-// Waits for all lanes of `mask`, then returns 32 slots. REQUIRES: end_gather before the next wait.
-const Slot* gather(unsigned mask, const void* value, unsigned bytes, Site site, Meeting** meeting);
-void end_gather(Meeting* meeting);
-// As gather, without values and with memory ordering between the lanes.
+// Warp collectives wait for all lanes of `mask` that still live. A lane that takes no part reads as
+// 0xFF bytes. Values are at most kMaxValueBytes.
+inline constexpr unsigned kMaxValueBytes = 32;
+// Copies every lane's value to values[32]; returns the lanes that took part.
+unsigned all_gather(unsigned mask, const void* value, void* values, unsigned bytes, Site site);
+// Copies the value of lane `from` to `result`.
+void shuffle(unsigned mask, const void* value, void* result, unsigned bytes, unsigned from,
+             Site site);
+// No values, but memory is ordered between the lanes.
 void warp_barrier(unsigned mask, Site site);
 unsigned lane_id();
 
@@ -88,7 +87,8 @@ struct Schedule {
 Schedule schedule();
 void set_schedule(const Schedule& schedule);
 
-// Memory that kernels may touch. Device memory is inaccessible to host code outside HostAccess.
+// Memory that kernels may touch. In the asan variant host code cannot read device memory outside
+// HostAccess.
 enum class MemoryKind : uint8_t { kPlain, kDevice, kPinned, kManaged };
 void* allocate(size_t bytes, MemoryKind kind);
 bool release(void* pointer, MemoryKind kind);  // false: not the start of a live allocation

@@ -78,6 +78,8 @@ endfunction()
 # cuemu_add_program(TARGET VARIANT SOURCES...): a GoogleTest program of one variant.
 function(cuemu_add_program target variant)
   get_property(root GLOBAL PROPERTY CUEMU_ROOT)
+  find_package(GTest REQUIRED)  # imported targets are known per directory
+  find_package(Threads REQUIRED)
   cuemu_sources(sources ${ARGN})
   add_executable(${target} ${sources} "${root}/tests/cuemu/test_main.cpp")
   string(TOUPPER "CUEMU_VARIANT_${variant}" define)
@@ -127,7 +129,8 @@ function(hypertower_add_gpu_test name)
     return()
   endif()
   get_property(root GLOBAL PROPERTY CUEMU_ROOT)
-  find_package(GTest REQUIRED)  # imported targets are known per directory
+  find_package(GTest REQUIRED)
+  find_package(Threads REQUIRED)
   set(runtime hypertower::cuda)  # the one runtime of the whole project
   if(NOT TARGET ${runtime})
     find_package(CUDAToolkit REQUIRED)

@@ -52,52 +52,38 @@ inline long long clock64() {
 
 namespace cuemu {
 
-template <class T>
-struct Lane {
-  T value;
-  uint32_t here;  // 1; a lane that did not take part reads as ~0
-};
-
 // Every lane's value, and the lanes that took part.
 template <class T>
 struct WarpValues {
   T value[32];
-  unsigned lanes = 0;
+  unsigned lanes;
 };
 
 template <class T>
-WarpValues<T> all_gather(unsigned mask, T value, const Site& site) {
-  static_assert(std::is_trivially_copyable_v<T> && sizeof(Lane<T>) <= kSlotBytes);
-  const Lane<T> own{value, 1};
-  Meeting* meeting;
-  const Slot* slots = gather(mask, &own, sizeof own, site, &meeting);
-  WarpValues<T> result;
-  for (int i = 0; i < 32; ++i) {
-    const auto* lane = reinterpret_cast<const Lane<T>*>(slots[i].bytes);
-    std::memcpy(static_cast<void*>(&result.value[i]), &lane->value, sizeof(T));
-    if (lane->here == 1) result.lanes |= 1U << i;
-  }
-  end_gather(meeting);
+WarpValues<T> all_gather(unsigned mask, const T& value, const Site& site) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= kMaxValueBytes);
+  WarpValues<T> all;
+  all.lanes = all_gather(mask, &value, all.value, sizeof(T), site);
+  return all;
+}
+
+// `from` is a lane, or -1 for one's own value.
+template <class T>
+T shuffle(unsigned mask, const T& value, int from, const Site& site) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 8, "shuffles move 8 bytes at most");
+  T result;
+  shuffle(mask, &value, &result, sizeof(T), from < 0 ? lane_id() : static_cast<unsigned>(from),
+          site);
   return result;
 }
 
-// The value of the lane that `source(own lane, first lane of the segment)` names, -1 for one's own.
-template <class T, class Source>
-T shuffle(unsigned mask, T value, int width, const Site& site, Source source) {
-  static_assert(sizeof(T) <= 8, "shuffles move at most 8 bytes");
+// First lane of the caller's segment of `width` lanes.
+inline int segment(int width, const Site& site) {
   if (width < 1 || width > 32 || (width & (width - 1)) != 0) {
     fault("%s at %s:%d: width %d is not a power of two up to 32", site.what, site.file, site.line,
           width);
   }
-  const Lane<T> own{value, 1};
-  Meeting* meeting;
-  const Slot* slots = gather(mask, &own, sizeof own, site, &meeting);
-  const int lane = static_cast<int>(lane_id());
-  const int from = source(lane, lane & ~(width - 1));
-  T result;
-  std::memcpy(static_cast<void*>(&result), slots[from < 0 ? lane : from].bytes, sizeof(T));
-  end_gather(meeting);
-  return result;
+  return static_cast<int>(lane_id()) & ~(width - 1);
 }
 
 template <class T, class F>
@@ -117,31 +103,26 @@ T reduce(unsigned mask, T value, const Site& site, F f) {
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32, CUEMU_HERE) {
-  return cuemu::shuffle(mask, value, width, {"__shfl_sync", file, line},
-                        [=](int, int base) { return base + (source & (width - 1)); });
+  const cuemu::Site site{"__shfl_sync", file, line};
+  return cuemu::shuffle(mask, value, cuemu::segment(width, site) + (source & (width - 1)), site);
 }
 template <class T>
 T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, CUEMU_HERE) {
-  return cuemu::shuffle(
-      mask, value, width, {"__shfl_up_sync", file, line}, [=](int lane, int base) {
-        return lane - base < static_cast<int>(delta) ? -1 : lane - static_cast<int>(delta);
-      });
+  const cuemu::Site site{"__shfl_up_sync", file, line};
+  const int from = static_cast<int>(cuemu::lane_id()) - static_cast<int>(delta);
+  return cuemu::shuffle(mask, value, from < cuemu::segment(width, site) ? -1 : from, site);
 }
 template <class T>
 T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, CUEMU_HERE) {
-  return cuemu::shuffle(mask, value, width, {"__shfl_down_sync", file, line},
-                        [=](int lane, int base) {
-                          const int from = lane + static_cast<int>(delta);
-                          return from >= base + width ? -1 : from;
-                        });
+  const cuemu::Site site{"__shfl_down_sync", file, line};
+  const int from = static_cast<int>(cuemu::lane_id() + delta);
+  return cuemu::shuffle(mask, value, from >= cuemu::segment(width, site) + width ? -1 : from, site);
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32, CUEMU_HERE) {
-  return cuemu::shuffle(mask, value, width, {"__shfl_xor_sync", file, line},
-                        [=](int lane, int base) {
-                          const int from = (lane ^ lane_mask) & 31;
-                          return from >= base + width ? -1 : from;
-                        });
+  const cuemu::Site site{"__shfl_xor_sync", file, line};
+  const int from = (static_cast<int>(cuemu::lane_id()) ^ lane_mask) & 31;
+  return cuemu::shuffle(mask, value, from >= cuemu::segment(width, site) + width ? -1 : from, site);
 }
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, CUEMU_HERE) {

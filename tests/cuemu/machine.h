@@ -9,12 +9,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 
 namespace cuemu {
 
 enum class State : uint8_t { kReady, kAtBarrier, kAtMeeting, kAtMbarrier, kExited };
 
 struct Block;
+struct Meeting;
 struct Warp;
 
 struct AsyncCopy {
@@ -39,6 +41,10 @@ struct Thread {
   bool spun = false;
   RawArray<AsyncCopy> copies;  // cp.async not yet waited for
   unsigned open_group = 0;
+};
+
+struct alignas(16) Slot {
+  unsigned char bytes[kMaxValueBytes];
 };
 
 // One rendezvous of the lanes of `mask`.
@@ -128,6 +134,8 @@ struct Machine {
   Block* blocks = nullptr;  // [resident]
 };
 extern Machine machine;
+// Guards all of it: held while a grid runs and by every host call.
+std::recursive_mutex& machine_mutex();
 
 uint64_t random_number();
 void make_ready(Thread* thread);

@@ -47,19 +47,15 @@ Memory& memory() {
   return *m;
 }
 
-std::recursive_mutex& memory_mutex() {
-  static auto* m = new std::recursive_mutex;
-  return *m;
-}
-
-// CUDA threads must not take the lock: ThreadSanitizer would learn an ordering from it.
+// CUDA threads must not take the lock: ThreadSanitizer would learn an ordering from it. The thread
+// that runs them holds it.
 class Lock {
  public:
   Lock() : taken_(!in_kernel()) {
-    if (taken_) memory_mutex().lock();
+    if (taken_) machine_mutex().lock();
   }
   ~Lock() {
-    if (taken_) memory_mutex().unlock();
+    if (taken_) machine_mutex().unlock();
   }
   Lock(const Lock&) = delete;
   Lock& operator=(const Lock&) = delete;
@@ -79,9 +75,13 @@ const unsigned char* first_changed(const unsigned char* p, size_t n) {
   return nullptr;
 }
 
+// Only AddressSanitizer can keep host code out cheaply.
 void protect(const Region& r, bool open) {
-  if (r.kind == MemoryKind::kDevice) {
-    mprotect(r.pages, r.pages_bytes, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+  if (r.kind != MemoryKind::kDevice) return;
+  if (open) {
+    asan_unpoison(r.data, r.bytes);
+  } else {
+    asan_poison(r.data, r.bytes);
   }
 }
 
@@ -121,6 +121,11 @@ unsigned char* carve(Block& block, const void* key, const char* name, size_t byt
 const char dynamic_key = 0;
 
 }  // namespace
+
+std::recursive_mutex& machine_mutex() {
+  static auto* m = new std::recursive_mutex;
+  return *m;
+}
 
 HostAccess::HostAccess() {
   open_device_memory(true);

@@ -67,15 +67,13 @@ void on_signal(int signal, siginfo_t* info, void*) {
   append("cuemu: %s", strsignal(signal));
   if (signal == SIGSEGV && info->si_code == SI_KERNEL) {
     append(" (most likely a misaligned vector access)");
-  } else if (signal != SIGFPE) {
+  } else if (signal == SIGSEGV || signal == SIGBUS) {
     const Thread* t = machine.current;
     char note[160];
     device_region_note(info->si_addr, note, sizeof note);
     append(" at address %p%s", info->si_addr, note);
     if (t != nullptr && in_guard_page(t->fiber, info->si_addr)) {
       append("; the thread's stack overflowed (arrays of a thread must stay small)");
-    } else if (!machine.running && note[0] != '\0') {
-      append("; host code must not touch device memory, use cudaMemcpy");
     }
   }
   append("\n");
@@ -143,18 +141,19 @@ void describe_waiting_threads() {
 }
 
 void install_fault_handlers() {
-  if (kAsan || kTsan) return;  // the sanitizers report signals themselves
   thread_local bool installed = false;
   if (installed) return;
   installed = true;
+  struct sigaction action {};
+  action.sa_sigaction = on_signal;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  sigaction(SIGABRT, &action, nullptr);  // an assert in a kernel
+  if (kAsan || kTsan) return;            // the sanitizers report the others themselves
   static thread_local char stack[64 << 10];
   stack_t alternate{};
   alternate.ss_sp = stack;
   alternate.ss_size = sizeof stack;
   sigaltstack(&alternate, nullptr);
-  struct sigaction action {};
-  action.sa_sigaction = on_signal;
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   for (const int signal : {SIGSEGV, SIGBUS, SIGFPE}) sigaction(signal, &action, nullptr);
 }
 
@@ -166,7 +165,9 @@ extern "C" void __asan_on_error() {
   using namespace cuemu;
   char note[160];
   device_region_note(__asan_get_report_address(), note, sizeof note);
-  append("cuemu: the address of the report is %p%s\n", __asan_get_report_address(), note);
+  const bool host = !machine.running && note[0] != '\0';
+  append("cuemu: the address of the report is %p%s%s\n", __asan_get_report_address(), note,
+         host ? "; host code must not touch device memory, use cudaMemcpy" : "");
   append_place();
   write_text();
 }

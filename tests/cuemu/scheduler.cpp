@@ -24,7 +24,7 @@ constexpr unsigned kTsanThreads = 1024;
 constexpr int kMaxResident = 1024;
 constexpr size_t kMaxThreads = size_t{kMaxResident} * 1024;
 
-std::mutex launch_mutex;
+thread_local bool runs_grid = false;  // this host thread runs a grid
 bool schedule_known = false;
 uint64_t launches = 0;
 char launch_order, launch_end;  // orderings between host and kernel
@@ -185,7 +185,7 @@ void place_blocks() {
 }
 
 const char* refusal(const Grid& g) {
-  static char text[160];
+  thread_local char text[160];
   const uint64_t threads = uint64_t{g.block.x} * g.block.y * g.block.z;
   if (g.grid.x == 0 || g.grid.y == 0 || g.grid.z == 0 || threads == 0) {
     std::snprintf(text, sizeof text, "an empty grid (%u,%u,%u) or block (%u,%u,%u)", g.grid.x,
@@ -266,7 +266,7 @@ void wait_here(State state, Site site) {
 }
 
 void yield(Site site) {
-  if (!machine.running) return;
+  if (!runs_grid) return;
   Thread* thread = machine.current;
   ++machine.spins;
   thread->site = site;
@@ -276,7 +276,7 @@ void yield(Site site) {
 }
 
 void preempt() {
-  if (!machine.running || machine.schedule.order != Order::kRandom || random_number() % 8 != 0) {
+  if (!runs_grid || machine.schedule.order != Order::kRandom || random_number() % 8 != 0) {
     return;
   }
   make_ready(machine.current);
@@ -288,7 +288,7 @@ unsigned lane_id() {
 }
 
 bool in_kernel() {
-  return machine.running;
+  return runs_grid;
 }
 
 Schedule schedule() {
@@ -306,9 +306,9 @@ void set_schedule(const Schedule& s) {
 }
 
 const char* run_grid(const Grid& grid) {
-  if (machine.running) fault("a kernel was launched from a kernel; that is not emulated");
+  if (runs_grid) fault("a kernel was launched from a kernel; that is not emulated");
   if (const char* why = refusal(grid)) return why;
-  const std::lock_guard lock(launch_mutex);
+  const std::lock_guard lock(machine_mutex());
   install_fault_handlers();
   schedule();
   machine.grid = grid;
@@ -330,9 +330,9 @@ const char* run_grid(const Grid& grid) {
   start_arenas(grid, total);
   open_device_memory(true);
   tsan_release(&launch_order);
-  machine.running = true;
+  machine.running = runs_grid = true;
   run_blocks(total);
-  machine.running = false;
+  machine.running = runs_grid = false;
   machine.current = nullptr;
   tsan_acquire(&launch_end);
   check_device_canaries();

@@ -94,6 +94,30 @@ Meeting& join(unsigned mask, Site site) {
   return *meeting;
 }
 
+void leave(Meeting& meeting) {
+  machine.current->meeting = nullptr;
+  if (--meeting.readers == 0) idle_meetings.push(&meeting);
+}
+
+// Not memcpy: sanitizers would see the kernel's values pass from thread to thread.
+void copy_bytes(void* to, const void* from, unsigned bytes) {
+  if (bytes == 4) {
+    *static_cast<uint32_t*>(to) = *static_cast<const uint32_t*>(from);
+    return;
+  }
+  for (unsigned i = 0; i < bytes; ++i) {
+    static_cast<unsigned char*>(to)[i] = static_cast<const unsigned char*>(from)[i];
+  }
+}
+
+Meeting& exchange(unsigned mask, const void* value, unsigned bytes, const Site& site) {
+  Meeting& meeting = join(mask, site);
+  copy_bytes(meeting.slots[machine.current->linear % 32].bytes, value, bytes);
+  complete_if_full(*machine.current->warp, meeting);
+  if (!meeting.complete) wait_here(State::kAtMeeting, site);
+  return meeting;
+}
+
 }  // namespace
 
 void reset_sync(Block& block) {
@@ -178,20 +202,22 @@ void named_barrier(int id, int threads, Site site) {
   tsan_acquire(named_ordering(block, id, generation));
 }
 
-const Slot* gather(unsigned mask, const void* value, unsigned bytes, Site site, Meeting** out) {
-  Meeting& meeting = join(mask, site);
-  const auto* from = static_cast<const unsigned char*>(value);
-  unsigned char* to = meeting.slots[machine.current->linear % 32].bytes;
-  for (unsigned i = 0; i < bytes; ++i) to[i] = from[i];
-  complete_if_full(*machine.current->warp, meeting);
-  if (!meeting.complete) wait_here(State::kAtMeeting, site);
-  *out = &meeting;
-  return meeting.slots;
+void shuffle(unsigned mask, const void* value, void* result, unsigned bytes, unsigned from,
+             Site site) {
+  Meeting& meeting = exchange(mask, value, bytes, site);
+  copy_bytes(result, meeting.slots[from].bytes, bytes);
+  leave(meeting);
 }
 
-void end_gather(Meeting* meeting) {
-  machine.current->meeting = nullptr;
-  if (--meeting->readers == 0) idle_meetings.push(meeting);
+unsigned all_gather(unsigned mask, const void* value, void* values, unsigned bytes, Site site) {
+  Meeting& meeting = exchange(mask, value, bytes, site);
+  auto* to = static_cast<unsigned char*>(values);
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    copy_bytes(to + lane * bytes, meeting.slots[lane].bytes, bytes);
+  }
+  const unsigned lanes = meeting.arrived;
+  leave(meeting);
+  return lanes;
 }
 
 void warp_barrier(unsigned mask, Site site) {
@@ -200,7 +226,7 @@ void warp_barrier(unsigned mask, Site site) {
   tsan_release(warp_ordering(warp, mask));
   complete_if_full(warp, meeting);
   if (!meeting.complete) wait_here(State::kAtMeeting, site);
-  end_gather(&meeting);
+  leave(meeting);
   tsan_acquire(warp_ordering(warp, mask));
 }
 
