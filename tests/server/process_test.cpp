@@ -76,7 +76,9 @@ TEST_F(ProcessTest, FailsWithOneSentence) {
 
   HttpServer other("127.0.0.1", 0, {}, 1, [](HttpRequest, const Respond&) {});
   const std::string port = std::to_string(other.port());
-  EXPECT_EQ(failure(command({"--http", port})),
+  words = command();
+  words[3] = port;
+  EXPECT_EQ(failure(words),
             "hypertower-server: cannot listen on 127.0.0.1:" + port +
                 ": the port is taken by another process; stop it or choose another port (0 takes a "
                 "free one)");
