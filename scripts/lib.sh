@@ -5,5 +5,8 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="$root/.venv"
 name="$(basename "$0")"
 
+# Lets ccache share what it compiled between checkouts, such as fresh clones.
+export CCACHE_BASEDIR="$root" CCACHE_NOHASHDIR=true
+
 say() { printf '[%s %d:%02d] %s\n' "$name" $((SECONDS / 60)) $((SECONDS % 60)) "$*"; }
 die() { printf '%s: %s\n' "$name" "$*" >&2; exit 1; }
