@@ -1,6 +1,6 @@
-// Errors of the whole project. A caller's mistake is an `Error` with one sentence that says what was
-// expected, what came, where, and the cure; an impossible state is an assert; an expected absence
-// (no such item) is a value. Thread-safety: everything here is pure.
+// Errors of the whole project. A caller's mistake is an `Error` with one sentence that says what
+// was expected, what came, where, and the cure; an impossible state is an assert; an expected
+// absence (no such item) is a value. Thread-safety: everything here is pure.
 #pragma once
 
 #include <span>

@@ -46,7 +46,8 @@ def kind_of(path: str) -> str | None:
         return "config"
     if suffix not in HEADERS | SOURCES:
         return None
-    if path.startswith("tests/"):
+    name = Path(path).stem
+    if path.startswith("tests/") and (name.endswith("_test") or name.startswith("test_")):
         return "test"
     return "header" if suffix in HEADERS else "source"
 

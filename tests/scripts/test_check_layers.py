@@ -62,6 +62,7 @@ def test_accepts_the_design(path: str, line: str) -> None:
         ("server/a.cpp", 500),
         ("python/hypertower/a.py", 500),
         ("tests/model/a_test.cpp", 400),
+        ("tests/cuemu/a.cpp", 500),
         ("tests/python/test_a.py", 400),
         ("configs/a.toml", 60),
     ],
