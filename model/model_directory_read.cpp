@@ -1,4 +1,6 @@
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -119,35 +121,50 @@ json read_manifest(const std::string& folder) {
   return manifest;
 }
 
-void check_files(const std::string& folder, const json& manifest) {
-  const std::string path = folder + "/" + model_files::kManifest;
-  const json& files = child(path, manifest, "files");
-  for (const char* name : {model_files::kWeights, model_files::kItems, model_files::kGolden}) {
-    if (!files.contains(name)) broken(path, "'files' does not list " + std::string(name));
-  }
-  for (const auto& [name, entry] : files.items()) {
-    const std::string file = folder + "/" + name;
+// A file as the manifest describes it. What is used later is checked as it was read, not before:
+// a writer may replace the directory at any moment.
+struct ListedFile {
+  std::string path;
+  uintmax_t bytes = 0;
+  std::string checksum;
+
+  // Checked first, so that a damaged file has a sentence of its own before it is read.
+  void check_size() const {
     std::error_code error;
-    const uintmax_t size = fs::file_size(file, error);
-    if (error == std::errc::no_such_file_or_directory) broken(file, "missing");
-    if (error) broken(file, "cannot be read: " + error.message());
-    const auto bytes = static_cast<uintmax_t>(member<int64_t>(path, entry, "bytes"));
+    const uintmax_t size = fs::file_size(path, error);
+    if (error == std::errc::no_such_file_or_directory) broken(path, "missing");
+    if (error) broken(path, "cannot be read: " + error.message());
     if (size != bytes) {
-      broken(file, std::string(size < bytes ? "truncated" : "too long") + ": " +
+      broken(path, std::string(size < bytes ? "truncated" : "too long") + ": " +
                        std::to_string(size) + " bytes, the manifest says " + std::to_string(bytes));
     }
-    const auto expected = member<std::string>(path, entry, "xxh64");
-    std::string found;
-    try {
-      found = checksum_of_file(file);
-    } catch (const std::system_error& e) {
-      broken(file, "cannot be read: " + e.code().message());
-    }
-    if (found != expected) {
-      broken(file,
-             "changed after it was written: checksum " + found + ", the manifest says " + expected);
+  }
+  void check_content(std::span<const std::byte> content) const {
+    if (const std::string found = hypertower::checksum(content); found != checksum) {
+      broken(path,
+             "changed after it was written: checksum " + found + ", the manifest says " + checksum);
     }
   }
+  std::string text() const {
+    check_size();
+    std::string content = text_of(path);
+    check_content(std::as_bytes(std::span(content)));
+    return content;
+  }
+  std::shared_ptr<const SafetensorsFile> tensors() const {
+    check_size();
+    return SafetensorsFile::open(
+        path, [this](std::span<const std::byte> content) { check_content(content); });
+  }
+};
+
+ListedFile listed(const std::string& folder, const json& manifest, const char* name) {
+  const std::string path = folder + "/" + model_files::kManifest;
+  const json& files = child(path, manifest, "files");
+  if (!files.contains(name)) broken(path, "'files' does not list " + std::string(name));
+  const json& entry = files[name];
+  return {folder + "/" + name, static_cast<uintmax_t>(member<int64_t>(path, entry, "bytes")),
+          member<std::string>(path, entry, "xxh64")};
 }
 
 FeatureSpace read_features(const SafetensorsFile& file, const Schema& schema,
@@ -169,8 +186,9 @@ FeatureSpace read_features(const SafetensorsFile& file, const Schema& schema,
   return {schema, std::move(fitted)};
 }
 
-void read_weights(const std::string& path, const Schema& schema, ModelData& model) {
-  const auto file = SafetensorsFile::open(path);
+void read_weights(const ListedFile& listed_file, const Schema& schema, ModelData& model) {
+  const std::string& path = listed_file.path;
+  const auto file = listed_file.tensors();
   std::set<std::string> used;
   model.features = read_features(*file, schema, used);
   for (const auto& [name, info] : file->tensors()) {
@@ -205,9 +223,9 @@ Attribute read_attribute(const SafetensorsFile& file, const std::string& path, c
   return a;
 }
 
-Catalogue read_items(const std::string& folder, const json& manifest) {
-  const std::string manifest_path = folder + "/" + model_files::kManifest;
-  const auto file = SafetensorsFile::open(folder + "/" + model_files::kItems);
+Catalogue read_items(const ListedFile& listed_file, const std::string& manifest_path,
+                     const json& manifest) {
+  const auto file = listed_file.tensors();
   const json& items = child(manifest_path, manifest, "items");
   Catalogue catalogue;
   catalogue.dim = member<int64_t>(manifest_path, items, "dim");
@@ -221,8 +239,9 @@ Catalogue read_items(const std::string& folder, const json& manifest) {
   return catalogue;
 }
 
-std::vector<Golden> read_golden(const std::string& path) {
-  const json j = parse(path, text_of(path));
+std::vector<Golden> read_golden(const ListedFile& file) {
+  const std::string& path = file.path;
+  const json j = parse(path, file.text());
   std::vector<Golden> golden;
   for (const json& entry : child(path, j, "answers")) {
     golden.push_back({request_from_json(child(path, entry, "request")),
@@ -232,11 +251,11 @@ std::vector<Golden> read_golden(const std::string& path) {
   return golden;
 }
 
-std::vector<Person> read_people(const std::string& path) {
+std::vector<Person> read_people(const ListedFile& file) {
   std::vector<Person> people;
-  std::istringstream lines(text_of(path));
+  std::istringstream lines(file.text());
   for (std::string line; std::getline(lines, line);) {
-    const std::string place = path + ":" + std::to_string(people.size() + 1);
+    const std::string place = file.path + ":" + std::to_string(people.size() + 1);
     const json j = parse(place, line);
     Person person;
     person.user = member<std::string>(place, j, "user");
@@ -253,9 +272,10 @@ std::vector<Person> read_people(const std::string& path) {
 
 ModelData read_once(const std::string& folder) {
   const json manifest = read_manifest(folder);
-  check_files(folder, manifest);
   const std::string path = folder + "/" + model_files::kManifest;
-  const std::string weights = folder + "/" + model_files::kWeights;
+  const ListedFile weights = listed(folder, manifest, model_files::kWeights);
+  const ListedFile items = listed(folder, manifest, model_files::kItems);
+  const ListedFile golden = listed(folder, manifest, model_files::kGolden);
   ModelData model;
   const auto schema = naming(path, [&] {
     model.architecture = Architecture::from_json(child(path, manifest, "architecture"));
@@ -269,40 +289,56 @@ ModelData read_once(const std::string& folder) {
   model.metrics = child(path, manifest, "metrics");
   model.training = child(path, manifest, "training");
   model.data_fingerprint = member<std::string>(path, manifest, "data_fingerprint");
-  naming(weights, [&] { read_weights(weights, schema, model); });
-  const std::string items = folder + "/" + model_files::kItems;
-  naming(items, [&] { model.catalogue = read_items(folder, manifest); });
+  naming(weights.path, [&] { read_weights(weights, schema, model); });
+  naming(items.path, [&] { model.catalogue = read_items(items, path, manifest); });
   if (model.catalogue.dim != model.architecture.dim ||
       model.weights["item.id.weight"].shape[0] > static_cast<int64_t>(model.catalogue.ids.size())) {
-    broken(items,
+    broken(items.path,
            "its items do not fit the weights: another dim, or fewer items than rows of "
            "item.id.weight");
   }
-  const std::string golden = folder + "/" + model_files::kGolden;
-  naming(golden, [&] { model.golden = read_golden(golden); });
-  const std::string people = folder + "/" + model_files::kPeople;
+  naming(golden.path, [&] { model.golden = read_golden(golden); });
   if (manifest["files"].contains(model_files::kPeople)) {
-    naming(people, [&] { model.people = read_people(people); });
+    const ListedFile people = listed(folder, manifest, model_files::kPeople);
+    naming(people.path, [&] { model.people = read_people(people); });
   }
   return model;
 }
 
-ino_t inode_of(const std::string& path) {
-  struct stat info {};
-  return ::stat(path.c_str(), &info) == 0 ? info.st_ino : 0;
-}
+// Holds the directory that is at a path now, so that another one put there later is told apart.
+class DirectoryWatch {
+ public:
+  explicit DirectoryWatch(const std::string& path)
+      : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {}
+  ~DirectoryWatch() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  DirectoryWatch(const DirectoryWatch&) = delete;
+  DirectoryWatch& operator=(const DirectoryWatch&) = delete;
+
+  bool replaced() const {
+    struct stat held {};
+    struct stat now {};
+    return fd_ >= 0 && ::fstat(fd_, &held) == 0 && ::stat(path_.c_str(), &now) == 0 &&
+           held.st_ino != now.st_ino;
+  }
+
+ private:
+  std::string path_;
+  int fd_;
+};
 
 }  // namespace
 
 ModelData read_model_directory(const std::string& path) {
-  constexpr int kAttempts = 5;
+  constexpr int kAttempts = 10;
   for (int attempt = 1;; ++attempt) {
-    const ino_t before = inode_of(path);
+    const DirectoryWatch watch(path);
     try {
       return read_once(path);
     } catch (const Error&) {
       // A writer may have exchanged the directory in the middle: then the new one is read.
-      if (attempt == kAttempts || inode_of(path) == before) throw;
+      if (attempt == kAttempts || !watch.replaced()) throw;
     }
   }
 }

@@ -154,11 +154,12 @@ class TemporaryDirectory {
  public:
   explicit TemporaryDirectory(const fs::path& target) {
     static std::atomic<uint64_t> counter{0};
-    do {
+    while (true) {
       path_ = target.string() + ".tmp-" + std::to_string(::getpid()) + "-" +
               std::to_string(counter.fetch_add(1));
-    } while (::mkdir(path_.c_str(), 0777) != 0 && errno == EEXIST);
-    if (!fs::is_directory(path_)) fail(path_);
+      if (::mkdir(path_.c_str(), 0777) == 0) return;
+      if (errno != EEXIST) fail(path_);
+    }
   }
   ~TemporaryDirectory() {
     std::error_code ignored;

@@ -287,12 +287,15 @@ std::vector<Answer> Recommender::similar(std::span<const std::string> items, int
                                          const Exec& exec) const {
   check_k(k);
   Masks masks(index_, where);
+  const auto dim = static_cast<size_t>(index_.dim());
+  std::vector<float> vectors(items.size() * dim);  // the bias, which is last, stays zero
   std::vector<Query> queries(items.size());
   std::vector<Answer> answers(items.size());
   for (size_t r = 0; r < items.size(); ++r) {
     const int64_t row = index_.row(items[r]);
     if (row < 0) unknown_item(index_, items[r], "");
-    queries[r].vector = {index_.vectors().row(row), static_cast<size_t>(index_.dim())};
+    std::copy_n(index_.vectors().row(row), dim - 1, &vectors[r * dim]);
+    queries[r].vector = {&vectors[r * dim], dim};
     queries[r].mask = masks.of(std::nullopt);
     queries[r].exclude = {row};
     answers[r].eligible = count_eligible(index_, queries[r]);

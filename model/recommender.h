@@ -63,8 +63,8 @@ class Recommender {
   // part (if training saw it) and the features given. Error(kArgument): an unknown id alone.
   std::vector<float> encode_items(std::span<const std::string> ids,
                                   std::span<const Record> features, const Exec& exec) const;
-  // Nearest items by dot product of item vectors, without the item itself. Error(kArgument):
-  // unknown id, names the nearest.
+  // Nearest items by the cosine of what the vectors say beside their biases; the item itself is
+  // left out. Error(kArgument): an unknown id, names the nearest.
   std::vector<Answer> similar(std::span<const std::string> items, int64_t k,
                               const std::optional<Filter>& where, const Exec& exec) const;
   // Canonical scores, as `recommend` would give: items[r], all of one length m, for request r;

@@ -160,9 +160,15 @@ std::span<const std::byte> bytes_of(std::span<const T> data) {
 }  // namespace
 
 std::shared_ptr<const SafetensorsFile> SafetensorsFile::open(const std::string& path) {
+  return open(path, [](std::span<const std::byte>) {});
+}
+
+std::shared_ptr<const SafetensorsFile> SafetensorsFile::open(
+    const std::string& path, const std::function<void(std::span<const std::byte>)>& check) {
   const std::shared_ptr<SafetensorsFile> file(new SafetensorsFile);
   file->path_ = path;
   file->map();
+  check({static_cast<const std::byte*>(file->map_), file->map_size_});
   file->parse();
   return file;
 }

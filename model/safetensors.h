@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -25,6 +26,9 @@ struct TensorInfo {
 class SafetensorsFile {
  public:
   static std::shared_ptr<const SafetensorsFile> open(const std::string& path);
+  // The same; `check` sees all bytes of the file before anything in it is believed.
+  static std::shared_ptr<const SafetensorsFile> open(
+      const std::string& path, const std::function<void(std::span<const std::byte>)>& check);
   ~SafetensorsFile();
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;

@@ -1,0 +1,178 @@
+#include "tests/model/oracle.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+namespace hypertower {
+namespace {
+
+double weight_at(const Tensor& t, int64_t row, int64_t col) {
+  return t.data[static_cast<size_t>(row * t.shape[1] + col)];
+}
+
+// The field's `width` numbers for one value.
+Vector field(const FittedFeature& f, const Tensor& w, const Value& value, int64_t width) {
+  Vector out(static_cast<size_t>(width), 0.0);
+  const auto add_column = [&](int64_t column, double factor) {
+    for (int64_t j = 0; j < width; ++j) {
+      out[static_cast<size_t>(j)] += factor * weight_at(w, j, column);
+    }
+  };
+  if (is_missing(value)) return out;
+  switch (f.feature.kind) {
+    case FeatureKind::kNumber: {
+      const auto* integer = std::get_if<int64_t>(&value);
+      const double x = integer != nullptr ? static_cast<double>(*integer) : std::get<double>(value);
+      for (size_t e = 0; e + 1 < f.edges.size(); ++e) {
+        const double low = f.edges[e];
+        const double high = f.edges[e + 1];
+        add_column(static_cast<int64_t>(e), std::clamp((x - low) / (high - low), 0.0, 1.0));
+      }
+      return out;
+    }
+    case FeatureKind::kVector: {
+      const auto& numbers = std::get<std::vector<double>>(value);
+      for (size_t j = 0; j < numbers.size(); ++j) add_column(static_cast<int64_t>(j), numbers[j]);
+      return out;
+    }
+    default:
+      break;
+  }
+  const std::vector<std::string> texts = category_texts(f.feature, value);
+  for (const std::string& text : texts) {
+    const int64_t row = f.vocabulary.row(text);
+    for (int64_t j = 0; j < width; ++j) {
+      out[static_cast<size_t>(j)] += weight_at(w, row, j) / static_cast<double>(texts.size());
+    }
+  }
+  return out;
+}
+
+Value value_of(const FittedFeature& f, const Record& record, const double* time) {
+  for (const auto& [name, value] : record) {
+    if (name == f.feature.name) return value;
+  }
+  if (f.feature.from_time != TimePart::kNone && time != nullptr) {
+    return time_part(f.feature.from_time, *time);
+  }
+  return {};
+}
+
+const Tensor& tensor_of(const Weights& weights, const Feature& f) {
+  return weights.at(std::string(group_word(f.group)) + "." + f.name + ".weight");
+}
+
+void add_fields(const FeatureSpace& features, Group g, const Weights& weights, const Record& record,
+                Vector& out) {
+  for (const FittedFeature& f : features.group(g)) {
+    const Vector term = field(f, tensor_of(weights, f.feature), value_of(f, record, nullptr),
+                              static_cast<int64_t>(out.size()));
+    for (size_t j = 0; j < out.size(); ++j) out[j] += term[j];
+  }
+}
+
+void normalize(Vector& v) {
+  double sum = 0.0;
+  for (const double x : v) sum += x * x;
+  const double norm = std::max(std::sqrt(sum), 1e-12);
+  for (double& x : v) x /= norm;
+}
+
+// W x + b, W [out, in].
+Vector affine(const Tensor& w, const Tensor& b, const Vector& x) {
+  Vector y(static_cast<size_t>(w.shape[0]));
+  for (size_t r = 0; r < y.size(); ++r) {
+    y[r] = b.data[r];
+    for (size_t c = 0; c < x.size(); ++c) {
+      y[r] += weight_at(w, static_cast<int64_t>(r), static_cast<int64_t>(c)) * x[c];
+    }
+  }
+  return y;
+}
+
+}  // namespace
+
+Vector oracle_item(const Architecture& a, const FeatureSpace& features, const Weights& weights,
+                   const Record& record, int64_t id_row) {
+  Vector out(static_cast<size_t>(a.width()), 0.0);
+  if (id_row >= 0) {
+    for (int64_t j = 0; j < a.width(); ++j) {
+      out[static_cast<size_t>(j)] = weight_at(weights.at("item.id.weight"), id_row, j);
+    }
+  }
+  add_fields(features, Group::kItem, weights, record, out);
+  normalize(out);
+  const std::vector<float>& bias = weights.at("item.bias.weight").data;
+  out.push_back(id_row >= 0 ? bias[static_cast<size_t>(id_row)]
+                            : *std::min_element(bias.begin(), bias.end()));
+  return out;
+}
+
+Vector oracle_state(const Architecture& a, const FeatureSpace& features, const Weights& weights,
+                    const Record& user, const std::vector<int64_t>& history,
+                    const std::vector<double>& kind_weights,
+                    const std::vector<float>& item_vectors) {
+  const auto d = static_cast<size_t>(a.dim);
+  const auto t = static_cast<size_t>(a.width());
+  const std::vector<float>& bias = weights.at("query.bias").data;
+  Vector out(bias.begin(), bias.end());
+  add_fields(features, Group::kUser, weights, user, out);
+  const std::vector<float>& mix = weights.at("history.mix").data;
+  for (size_t h = 0; h < static_cast<size_t>(a.history_pools); ++h) {
+    const double decay = std::exp(weights.at("history.log_decay").data[h]);
+    Vector pool(t, 0.0);
+    double total = 0.0;
+    for (size_t j = 0; j < history.size(); ++j) {
+      const double age = static_cast<double>(history.size() - 1 - j);
+      const double w = kind_weights[j] * std::exp(-decay * age);
+      total += w;
+      for (size_t c = 0; c < t; ++c) {
+        pool[c] += w * item_vectors[static_cast<size_t>(history[j]) * d + c];
+      }
+    }
+    if (total == 0.0) continue;
+    for (size_t r = 0; r < t; ++r) {
+      for (size_t c = 0; c < t; ++c) out[r] += mix[(h * t + r) * t + c] * pool[c] / total;
+    }
+  }
+  return out;
+}
+
+Vector oracle_query(const Architecture& a, const FeatureSpace& features, const Weights& weights,
+                    const Vector& state, const Record& context, double time) {
+  Vector query = state;
+  if (a.head == Head::kBilinear) {
+    Vector fields;
+    for (const FittedFeature& f : features.group(Group::kContext)) {
+      const Vector part =
+          field(f, tensor_of(weights, f.feature), value_of(f, context, &time), a.context_dim);
+      fields.insert(fields.end(), part.begin(), part.end());
+    }
+    Vector hidden =
+        affine(weights.at("head.hidden.weight"), weights.at("head.hidden.bias"), fields);
+    for (double& x : hidden) x = 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
+    const Vector out = affine(weights.at("head.out.weight"), weights.at("head.out.bias"), hidden);
+    const auto d = static_cast<size_t>(a.width());
+    const auto rank = static_cast<size_t>(a.head_rank);
+    for (size_t c = 0; c < d; ++c) query[c] += out[c];
+    for (size_t k = 0; k < rank; ++k) {
+      double inner = 0.0;
+      for (size_t c = 0; c < d; ++c) {
+        inner +=
+            weight_at(weights.at("head.w_in"), static_cast<int64_t>(k), static_cast<int64_t>(c)) *
+            state[c];
+      }
+      for (size_t c = 0; c < d; ++c) {
+        query[c] +=
+            weight_at(weights.at("head.w_out"), static_cast<int64_t>(c), static_cast<int64_t>(k)) *
+            inner * out[d + k];
+      }
+    }
+  }
+  for (double& x : query) x /= a.temperature;
+  query.push_back(1.0);
+  return query;
+}
+
+}  // namespace hypertower
