@@ -54,7 +54,7 @@ Pairs distinct_pairs(const Dataset& data, Part last) {
 
 class ItemKnn : public Baseline {
  public:
-  ItemKnn(const Dataset& data, const Histories& histories, Part last)
+  ItemKnn(const Dataset& data, const Histories& histories, Part last, bool repeats)
       : histories_(histories), tie_break_(item_counts(data, last)) {
     // Small enough never to overturn a similarity (the smallest is 1 / (users + shrinkage)).
     const float most = *std::max_element(tie_break_.begin(), tie_break_.end());
@@ -74,7 +74,7 @@ class ItemKnn : public Baseline {
       auto& list = neighbours_[i];
       for (const int64_t j : touched) {
         const auto other = static_cast<size_t>(j);
-        if (other != i) {
+        if (other != i || repeats) {
           const double norm = std::sqrt(size(i) * size(other)) + kShrinkage;
           list.push_back({j, static_cast<float>(both[other] / norm)});
         }
@@ -141,11 +141,12 @@ std::vector<float> recent_item_counts(const Dataset& data, Part last) {
 }
 
 std::vector<std::unique_ptr<Baseline>> fit_baselines(const Dataset& data,
-                                                     const Histories& histories, Part last) {
+                                                     const Histories& histories, Part last,
+                                                     bool repeats) {
   std::vector<std::unique_ptr<Baseline>> out;
   out.push_back(std::make_unique<Popularity>("popularity", item_counts(data, last)));
   out.push_back(std::make_unique<Popularity>("recent_popularity", recent_item_counts(data, last)));
-  out.push_back(std::make_unique<ItemKnn>(data, histories, last));
+  out.push_back(std::make_unique<ItemKnn>(data, histories, last, repeats));
   return out;
 }
 

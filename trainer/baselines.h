@@ -33,9 +33,12 @@ std::vector<float> recent_item_counts(const Dataset& data, Part last);
 //   popularity, recent_popularity   the counts above
 //   item_knn   score(i) = sum over distinct items j of the history of cos(i, j), where
 //              cos(i, j) = #users with both / (sqrt(#users(i) #users(j)) + 20), the 200 nearest of
-//              each j kept; ties by popularity. (Sarwar et al. 2001, with shrinkage.)
+//              each j kept; ties by popularity. (Sarwar et al. 2001, with shrinkage.) With
+//              `repeats` an item counts as its own neighbour, so that having had it speaks for
+//              having it again.
 std::vector<std::unique_ptr<Baseline>> fit_baselines(const Dataset& data,
-                                                     const Histories& histories, Part last);
+                                                     const Histories& histories, Part last,
+                                                     bool repeats);
 
 // Metrics of one baseline on `events`. `exclude_seen` leaves out what the history holds; an event
 // whose own item is left out is a miss.

@@ -63,16 +63,23 @@ double seconds_per_unit(arrow::TimeUnit::type unit) {
 
 Value cell_of(const arrow::Array& a, int64_t row);
 
-// A list cell: numbers when its values are numbers, else text. Missing elements are left out.
+// A list cell: numbers when its values are numbers, else text; so are integers that a double cannot
+// hold exactly. Missing elements are left out.
 Value list_of(const arrow::Array& values, int64_t begin, int64_t end) {
+  constexpr int64_t kExact = int64_t{1} << 53;
   std::vector<std::string> words;
   std::vector<double> numbers;
-  const bool numeric = arrow::is_integer(values.type_id()) || arrow::is_floating(values.type_id());
+  bool numeric = arrow::is_integer(values.type_id()) || arrow::is_floating(values.type_id());
   for (int64_t i = begin; i < end; ++i) {
     const Value v = cell_of(values, i);
+    if (is_missing(v)) continue;
+    words.push_back(canonical_text(v).value_or(""));
     if (const auto* d = std::get_if<double>(&v)) numbers.push_back(*d);
-    if (const auto* n = std::get_if<int64_t>(&v)) numbers.push_back(static_cast<double>(*n));
-    if (!numeric && !is_missing(v)) words.push_back(canonical_text(v).value_or(""));
+    if (const auto* n = std::get_if<int64_t>(&v)) {
+      numeric = numeric && *n <= kExact && *n >= -kExact;
+      numbers.push_back(static_cast<double>(*n));
+    }
+    if (std::holds_alternative<std::string>(v)) numeric = false;
   }
   if (numeric) return numbers;
   return words;

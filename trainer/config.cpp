@@ -57,8 +57,10 @@ void visit_training(Config& c, Visitor&& visit) {
   visit("negatives", c.negatives, kCount,
         "uniform negatives a batch beside the in-batch ones (sampled_softmax; both with logQ)");
   visit("epochs", c.epochs, kPositive, "at most; the learning rate falls over all of them");
-  visit("patience", c.patience, kCount, "epochs without a lower validation loss before stopping");
-  visit("batch_size", c.batch_size, kPositive, "events per step");
+  visit("patience", c.patience, kCount,
+        "epochs without a better validation ranking before stopping");
+  visit("batch_size", c.batch_size, kCount,
+        "events per step; 0: a hundredth of the events, between 32 and 512");
   visit("lr", c.lr, Limits{.low = 0, .high = 1}, "AdamW, dense layers");
   visit("table_lr", c.table_lr, Limits{.low = 0, .high = 10}, "row-wise Adagrad, embedding tables");
   visit("weight_decay", c.weight_decay, Limits{.low = 0, .high = 10}, "decoupled, on matrices");
@@ -72,7 +74,6 @@ void visit_training(Config& c, Visitor&& visit) {
         "first item vectors: from which items follow each other, or noise");
   visit("start_scale", c.start_scale, Limits{.low = 1e-6, .high = 10},
         "standard deviation of the first item vectors");
-  visit("learn_temperature", c.learn_temperature, kAny, "else model.temperature stays");
   visit("refit", c.refit, kAny, "train again on train + valid for the best number of epochs");
   visit("seed", c.seed, kCount, "same seed, same machine: same bits");
   visit("threads", c.threads, kCount, "CPU threads, 0 = one per core");
@@ -170,9 +171,10 @@ struct Reader {
 
 struct Writer {
   nlohmann::json& out;
+  std::string section;
   template <class T>
   void operator()(const char* key, const T& value, const Limits&, const char*) const {
-    out[key] = value;
+    out[section + "." + key] = value;
   }
 };
 
@@ -227,10 +229,7 @@ TrainerConfig TrainerConfig::from_config(const ConfigTree& config) {
 
 nlohmann::json TrainerConfig::to_json() const {
   nlohmann::json out;
-  visit_sections(*this, [&](const char* name, auto&& fields) {
-    out[name] = nlohmann::json::object();
-    fields(Writer{out[name]});
-  });
+  visit_sections(*this, [&](const char* name, auto&& fields) { fields(Writer{out, name}); });
   return out;
 }
 

@@ -30,10 +30,10 @@ struct TrainingConfig {
   std::string loss = "auto";
   int64_t full_softmax_items = 20000;
   int64_t negatives = 1024;
-  int64_t epochs = 20;
+  int64_t epochs = 10;
   int64_t patience = 2;
-  int64_t batch_size = 512;
-  double lr = 3e-3;
+  int64_t batch_size = 0;
+  double lr = 1e-3;
   double table_lr = 0.05;
   double weight_decay = 0.1;
   int64_t warmup_steps = 50;
@@ -42,8 +42,7 @@ struct TrainingConfig {
   double context_dropout = 0.1;
   double moment_dropout = 0.1;
   std::string item_start = "svd";
-  double start_scale = 0.1;
-  bool learn_temperature = false;
+  double start_scale = 0.02;
   bool refit = true;
   int64_t seed = 0;
   int64_t threads = 0;
@@ -65,7 +64,7 @@ struct TrainerConfig {
   // Errors (kSchema): unknown section or key (nearest name), wrong type, value out of its range;
   // each with file and line. Sections of the schema and the model are left to their own rooms.
   static TrainerConfig from_config(const ConfigTree& config);
-  nlohmann::json to_json() const;
+  nlohmann::json to_json() const;  // {"data.split": "time", "training.lr": 0.001, ...}
 };
 
 }  // namespace hypertower

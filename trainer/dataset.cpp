@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <iomanip>
-#include <limits>
+#include <optional>
 
 #include "kernels/error.h"
 #include "trainer/event_log.h"
@@ -279,6 +279,11 @@ class Loader {
 
   void encode() {
     out_.user_records.resize(static_cast<size_t>(out_.users.size()));
+    std::vector<std::optional<AttributeBuilder>> builders;  // per item feature; vectors have none
+    for (const Feature* f : schema_.group(Group::kItem)) {
+      builders.emplace_back();
+      if (f->kind != FeatureKind::kVector) builders.back().emplace(*f);
+    }
     for (const Group group : {Group::kUser, Group::kContext, Group::kItem}) {
       const auto fitted = out_.features.group(group);
       Batch& batch = batch_of(group);
@@ -289,11 +294,11 @@ class Loader {
         if (group == Group::kUser && !is_missing(value)) {
           out_.user_records[record].emplace_back(fitted[f].feature.name, value);
         }
-        if (group == Group::kItem) add_attribute(fitted[f].feature, value);
+        if (group == Group::kItem && builders[f]) builders[f]->add(value);
       });
     }
-    for (Attribute& a : out_.attributes) {
-      if (!a.is_number) a.values = Vocabulary(attribute_values_[a.name].ids(), 0);
+    for (auto& builder : builders) {
+      if (builder) out_.attributes.push_back(builder->finish());
     }
   }
 
@@ -348,38 +353,13 @@ class Loader {
     return group == Group::kItem ? out_.item_features : out_.user_features;
   }
 
-  // Filters compare values as they are, rare ones included, so attributes have their own codes.
-  void add_attribute(const Feature& feature, const Value& value) {
-    if (feature.kind == FeatureKind::kVector) return;
-    if (out_.attributes.empty() || out_.attributes.back().name != feature.name) {
-      Attribute fresh;
-      fresh.name = feature.name;
-      fresh.is_number = feature.kind == FeatureKind::kNumber;
-      fresh.offsets = {0};
-      out_.attributes.push_back(std::move(fresh));
-    }
-    Attribute& a = out_.attributes.back();
-    if (a.is_number) {
-      double number = std::numeric_limits<double>::quiet_NaN();
-      if (const auto* x = std::get_if<double>(&value)) number = *x;
-      if (const auto* x = std::get_if<int64_t>(&value)) number = static_cast<double>(*x);
-      a.numbers.push_back(number);
-      return;
-    }
-    IdMap& values = attribute_values_[a.name];
-    for (const std::string& text : category_texts(feature, value)) {
-      a.codes.push_back(static_cast<int32_t>(values.add(text)));
-    }
-    a.offsets.push_back(static_cast<int64_t>(a.codes.size()));
-  }
-
   void describe() {
     out_.counts = {{"events", out_.events.size()},
                    {"users", out_.users.size()},
                    {"items", out_.items.size()},
-                   {"train", out_.count(Part::kTrain)},
-                   {"valid", out_.count(Part::kValid)},
-                   {"test", out_.count(Part::kTest)},
+                   {"train_events", out_.count(Part::kTrain)},
+                   {"valid_events", out_.count(Part::kValid)},
+                   {"test_events", out_.count(Part::kTest)},
                    {"unknown_item_events", log_.unknown_item_events}};
     out_.fingerprint = fingerprint();
     observer_.on_message(concat(out_.events.size(), " events, ", out_.users.size(), " users, ",
@@ -414,7 +394,6 @@ class Loader {
   Entities item_rows_;
   Entities user_rows_;
   EventLog log_;
-  std::unordered_map<std::string, IdMap> attribute_values_;
   Dataset out_;
 };
 

@@ -58,7 +58,7 @@ struct Dataset {
   std::vector<Record> user_records;   // as read, for people
   std::vector<Attribute> attributes;  // of items, for filters
   Events events;
-  nlohmann::json counts;    // {"events", "users", "items", "train", "valid", "test", ...}
+  nlohmann::json counts;    // {"events", "users", "items", "train_events", "valid_events", ...}
   std::string fingerprint;  // of the data as encoded
 
   int64_t count(Part part) const;

@@ -34,7 +34,8 @@ nlohmann::json RankMetrics::to_json() const {
   nlohmann::json out = nlohmann::json::object();
   const double n = std::max<double>(1, static_cast<double>(events_));
   for (size_t i = 0; i < lengths_.size(); ++i) {
-    const std::string at = "@" + std::to_string(lengths_[i]);
+    std::string at("@");
+    at += std::to_string(lengths_[i]);
     const auto shown = std::count_if(best_place_.begin(), best_place_.end(), [&](int32_t place) {
       return place != 0 && place <= lengths_[i];
     });

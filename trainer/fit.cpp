@@ -1,0 +1,293 @@
+#include "trainer/fit.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numbers>
+#include <optional>
+
+#include "kernels/error.h"
+#include "trainer/baselines.h"
+#include "trainer/evaluate.h"
+#include "trainer/item_start.h"
+#include "trainer/sampler.h"
+#include "trainer/text.h"
+
+namespace hypertower {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kOrderStream = 1;
+constexpr double kLastRate = 0.05;       // of the learning rate, at the end of the cosine
+constexpr double kLeastProgress = 1e-5;  // of the gain, to count as better
+constexpr double kBeta2 = 0.98;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// A copy of every parameter, to go back to the best epoch.
+std::vector<at::Tensor> snapshot(const TwoTower& towers) {
+  std::vector<at::Tensor> out;
+  for (const auto& p : towers.parameters()) out.push_back(p.detach().clone());
+  return out;
+}
+
+void restore(TwoTower& towers, const std::vector<at::Tensor>& saved) {
+  const at::NoGradGuard no_grad;
+  const auto parameters = towers.parameters();
+  for (size_t i = 0; i < saved.size(); ++i) parameters[i].copy_(saved[i]);
+}
+
+class Loop {
+ public:
+  Loop(const TrainingInputs& inputs, const Architecture& architecture, const TrainerConfig& config,
+       bool exclude_seen, const FitTask& task, TrainObserver& observer)
+      : inputs_(inputs),
+        config_(config),
+        exclude_seen_(exclude_seen),
+        task_(task),
+        observer_(observer),
+        batch_size_(batch_size_for(config.training, static_cast<int64_t>(task.train.size()))) {
+    const TrainingConfig& t = config.training;
+    const auto seed = static_cast<uint64_t>(t.seed);
+    const int64_t items = inputs.data.items.size();
+    const Dropout dropout{t.dropout, t.user_dropout, t.context_dropout, t.moment_dropout};
+    towers_ = std::make_shared<TwoTower>(architecture, inputs.data.features, items, dropout, seed,
+                                         inputs.device);
+    start_items(architecture.dim - 1, seed);
+    sampled_ = t.loss == "sampled_softmax" || (t.loss == "auto" && items > t.full_softmax_items);
+    if (sampled_) sampler_.emplace(target_counts(), t.negatives, seed);
+    using torch::optim::AdamWOptions;
+    std::vector<torch::optim::OptimizerParamGroup> groups;
+    const auto options = [&](double decay) {
+      return std::make_unique<AdamWOptions>(
+          AdamWOptions(t.lr).betas({0.9, kBeta2}).weight_decay(decay));
+    };
+    groups.emplace_back(towers_->dense_matrices(), options(t.weight_decay));
+    groups.emplace_back(towers_->dense_vectors(), options(0.0));
+    dense_ = std::make_unique<torch::optim::AdamW>(std::move(groups), AdamWOptions(t.lr));
+  }
+
+  FitResult run() {
+    FitResult result;
+    result.epochs = nlohmann::json::array();
+    double best_gain = -1;
+    std::vector<at::Tensor> best;
+    int64_t without_progress = 0;
+    for (int64_t epoch = 1; epoch <= task_.epochs && !result.stopped; ++epoch) {
+      const auto start = Clock::now();
+      nlohmann::json report = {{"stage", task_.stage}, {"epoch", epoch}, {"epochs", task_.epochs}};
+      report["train_loss"] = train_epoch(epoch);
+      check_finite();
+      if (!task_.valid.empty()) {
+        const Evaluation e =
+            evaluate_towers(*towers_, inputs_, task_.valid, config_.evaluation.k, exclude_seen_);
+        report.update(e.metrics);
+        report["gain"] = e.gain;
+        without_progress = e.gain > best_gain + kLeastProgress ? 0 : without_progress + 1;
+        if (without_progress == 0) {
+          best_gain = e.gain;
+          best = snapshot(*towers_);
+          result.best_epoch = epoch;
+        }
+      } else {
+        result.best_epoch = epoch;
+      }
+      report["seconds"] = seconds_since(start);
+      result.epochs.push_back(report);
+      result.stopped = !observer_.on_epoch(report);
+      if (!task_.valid.empty() && without_progress > config_.training.patience) break;
+    }
+    if (!best.empty()) restore(*towers_, best);
+    towers_->eval();
+    result.towers = towers_;
+    return result;
+  }
+
+ private:
+  void start_items(int64_t dim, uint64_t seed) {
+    const TrainingConfig& t = config_.training;
+    const at::Tensor start =
+        t.item_start == "svd"
+            ? svd_item_start(inputs_.data, inputs_.histories, task_.train, dim, t.start_scale, seed)
+            : random_item_start(inputs_.data.items.size(), dim, t.start_scale, seed);
+    const at::NoGradGuard no_grad;
+    towers_->named_parameters()["item.id.weight"].copy_(start);
+    towers_->named_parameters()["item.bias.weight"].copy_(log_popularity_start(target_counts()));
+  }
+
+  std::vector<float> target_counts() const {
+    std::vector<float> counts(static_cast<size_t>(inputs_.data.items.size()), 0.0F);
+    for (const int64_t e : task_.train) {
+      counts[static_cast<size_t>(inputs_.data.events.item[static_cast<size_t>(e)])] += 1;
+    }
+    return counts;
+  }
+
+  // Mean loss over the epoch's events.
+  double train_epoch(int64_t epoch) {
+    towers_->train();
+    std::vector<int64_t> order = task_.train;
+    shuffle(order, CounterRandom(static_cast<uint64_t>(config_.training.seed) +
+                                     (static_cast<uint64_t>(epoch) << 32),
+                                 kOrderStream));
+    const auto n = static_cast<int64_t>(order.size());
+    const int64_t steps = (n + batch_size_ - 1) / batch_size_;
+    const auto start = Clock::now();
+    at::Tensor total = at::zeros({}, at::dtype(at::kDouble).device(inputs_.device));
+    for (int64_t s = 0; s < steps; ++s) {
+      const int64_t begin = s * batch_size_;
+      const std::span<const int64_t> batch(order.data() + begin,
+                                           static_cast<size_t>(std::min(batch_size_, n - begin)));
+      set_rates(steps);
+      dense_->zero_grad();
+      at::Tensor loss;
+      try {
+        loss = batch_loss(batch);
+      } catch (const Error& e) {
+        if (e.kind() == ErrorKind::kNumeric) check_finite();
+        throw;
+      }
+      loss.backward();
+      dense_->step();
+      total += loss.detach().to(at::kDouble) * static_cast<double>(batch.size());
+      ++step_;
+      report_progress(epoch, s + 1, steps, start);
+    }
+    return (total / static_cast<double>(n)).item<double>();
+  }
+
+  void set_rates(int64_t steps_per_epoch) {
+    const TrainingConfig& t = config_.training;
+    const double done =
+        static_cast<double>(step_) / static_cast<double>(steps_per_epoch * t.epochs);
+    const double warm =
+        t.warmup_steps == 0
+            ? 1.0
+            : std::min(1.0, static_cast<double>(step_ + 1) / static_cast<double>(t.warmup_steps));
+    const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * std::min(1.0, done)));
+    const double factor = warm * (kLastRate + (1 - kLastRate) * cosine);
+    for (auto& group : dense_->param_groups()) group.options().set_lr(t.lr * factor);
+    for (const auto& table : towers_->tables()) {
+      table->step.kind = Optimizer::kRowWiseAdagrad;
+      table->step.lr = static_cast<float>(t.table_lr * factor);
+    }
+  }
+
+  // Mean over the batch of the weighted cross entropies.
+  at::Tensor batch_loss(std::span<const int64_t> batch) {
+    const Events& events = inputs_.data.events;
+    HistoryRows past = inputs_.histories.of(batch);
+    SoftmaxColumns columns;
+    std::vector<int64_t> targets;
+    std::vector<float> weights;
+    for (const int64_t e : batch) {
+      targets.push_back(events.item[static_cast<size_t>(e)]);
+      weights.push_back(events.weight[static_cast<size_t>(e)]);
+    }
+    at::Tensor vectors;         // of the items at hand
+    at::Tensor column_vectors;  // of the loss's columns
+    if (sampled_) {
+      const Candidates candidates = sampler_->draw(targets, step_);
+      const std::vector<int64_t> at_hand = join(candidates.items, past.items);
+      vectors = towers_->items(own_bags(at_hand), inputs_.items.gather(at_hand));
+      to_places(at_hand, past.items);
+      std::vector<int64_t> places = candidates.items;
+      to_places(at_hand, places);
+      column_vectors = vectors.index_select(0, to_tensor(places, inputs_.device));
+      columns.target = to_tensor(candidates.target, inputs_.device);
+      columns.logq = to_tensor(candidates.logq, inputs_.device);
+      columns.column_item = to_tensor(candidates.items, inputs_.device);
+    } else {
+      vectors = towers_->items(inputs_.all_item_ids, inputs_.all_items);
+      column_vectors = vectors;
+      columns.target = to_tensor(targets, inputs_.device);
+      columns.column_item = inputs_.all_item_ids.ids;
+    }
+    if (exclude_seen_) {
+      const SeenItems seen = seen_items(inputs_.histories, batch);
+      columns.exclude = to_tensor(seen.items, inputs_.device);
+      columns.exclude_offsets = to_tensor(seen.offsets, inputs_.device);
+    }
+    columns.row_weight = to_tensor(weights, inputs_.device);
+    const at::Tensor state =
+        towers_->state(inputs_.users_of(batch), to_input(past, inputs_.device), vectors);
+    const at::Tensor query = towers_->query(state, inputs_.context_of(batch));
+    return softmax_loss(query, column_vectors, columns).mean();
+  }
+
+  // Ascending distinct union.
+  static std::vector<int64_t> join(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
+    std::vector<int64_t> out = a;
+    out.insert(out.end(), b.begin(), b.end());
+    std::sort(out.begin(), out.end());
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+    return out;
+  }
+
+  static void to_places(const std::vector<int64_t>& sorted, std::vector<int64_t>& items) {
+    for (int64_t& item : items) {
+      item = std::lower_bound(sorted.begin(), sorted.end(), item) - sorted.begin();
+    }
+  }
+
+  IdBags own_bags(const std::vector<int64_t>& items) const {
+    const auto n = static_cast<int64_t>(items.size());
+    return make_bags(to_tensor(items, inputs_.device),
+                     at::arange(n + 1, at::dtype(at::kLong).device(inputs_.device)));
+  }
+
+  void check_finite() const {
+    for (const auto& p : towers_->named_parameters()) {
+      if (at::isfinite(p.value()).all().item<bool>()) continue;
+      throw Error(ErrorKind::kNumeric,
+                  concat("training diverged at step ", step_, ": parameter '", p.key(),
+                         "' holds NaN or infinity; lower training.lr or training.table_lr."),
+                  p.key());
+    }
+  }
+
+  void report_progress(int64_t epoch, int64_t done, int64_t total, Clock::time_point start) {
+    TrainObserver::Progress progress;
+    progress.stage = task_.stage;
+    progress.done = done;
+    progress.total = total;
+    progress.epoch = epoch;
+    progress.per_second = static_cast<double>(done) / std::max(1e-9, seconds_since(start));
+    progress.seconds_left = static_cast<double>(total - done) / progress.per_second;
+    observer_.on_progress(progress);
+  }
+
+  const TrainingInputs& inputs_;
+  const TrainerConfig& config_;
+  const bool exclude_seen_;
+  const FitTask& task_;
+  TrainObserver& observer_;
+  const int64_t batch_size_;
+  std::shared_ptr<TwoTower> towers_;
+  bool sampled_ = false;
+  std::optional<CandidateSampler> sampler_;
+  std::unique_ptr<torch::optim::AdamW> dense_;
+  int64_t step_ = 0;
+};
+
+}  // namespace
+
+int64_t batch_size_for(const TrainingConfig& config, int64_t events) {
+  constexpr int64_t kLeast = 32;
+  constexpr int64_t kMost = 512;
+  if (config.batch_size > 0) return config.batch_size;
+  int64_t size = kLeast;
+  while (size < kMost && size * 2 * 100 <= events) size *= 2;
+  return size;
+}
+
+FitResult fit_towers(const TrainingInputs& inputs, const Architecture& architecture,
+                     const TrainerConfig& config, bool exclude_seen, const FitTask& task,
+                     TrainObserver& observer) {
+  return Loop(inputs, architecture, config, exclude_seen, task, observer).run();
+}
+
+}  // namespace hypertower

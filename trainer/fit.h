@@ -1,0 +1,44 @@
+// The training loop: batches in a seeded order, the loss, two optimizers, early stopping.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "trainer/config.h"
+#include "trainer/inputs.h"
+#include "trainer/train.h"
+#include "trainer/two_tower.h"
+
+namespace hypertower {
+
+struct FitTask {
+  std::string stage;           // "train" or "refit", for progress
+  std::vector<int64_t> train;  // event rows
+  std::vector<int64_t> valid;  // event rows to stop early by; empty: run all epochs
+  int64_t epochs = 1;          // at most
+};
+
+struct FitResult {
+  std::shared_ptr<TwoTower> towers;  // of the best epoch
+  int64_t best_epoch = 0;            // 1-based
+  bool stopped = false;              // by the observer
+  nlohmann::json epochs;             // one object per epoch, as on_epoch gave them
+};
+
+// Trains fresh towers on the task. Loss: softmax cross entropy over the whole catalogue or over
+// sampled columns (config.loss); with `exclude_seen` the items of a row's own history are no
+// negatives. Learning rates warm up, then fall along a cosine over config.epochs.
+// Errors: kNumeric when the loss or a parameter stops being finite, with its name and the step.
+FitResult fit_towers(const TrainingInputs& inputs, const Architecture& architecture,
+                     const TrainerConfig& config, bool exclude_seen, const FitTask& task,
+                     TrainObserver& observer);
+
+// config.batch_size, or by rule when that is 0: the power of two near a hundredth of the events,
+// within [32, 512], so that little data still gets enough steps.
+int64_t batch_size_for(const TrainingConfig& config, int64_t events);
+
+}  // namespace hypertower

@@ -1,0 +1,241 @@
+#include "trainer/train.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
+#include "kernels/error.h"
+#include "model/architecture.h"
+#include "trainer/baselines.h"
+#include "trainer/config.h"
+#include "trainer/dataset.h"
+#include "trainer/evaluate.h"
+#include "trainer/export.h"
+#include "trainer/fit.h"
+#include "trainer/histories.h"
+#include "trainer/random.h"
+#include "trainer/text.h"
+
+namespace hypertower {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr double kRareRepeats = 0.01;  // below this share a repeat is an accident, not a wish
+constexpr uint64_t kSampleStream = 3;
+constexpr size_t kPopularKept = 1000;
+
+// Seconds of each stage, by name.
+class StageTimer {
+ public:
+  void end(const std::string& stage) {
+    const auto now = Clock::now();
+    seconds_[stage] = std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+  }
+  nlohmann::json report() const {
+    nlohmann::json out = seconds_;
+    out["total"] = std::chrono::duration<double>(Clock::now() - start_).count();
+    return out;
+  }
+
+ private:
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point last_ = start_;
+  nlohmann::json seconds_ = nlohmann::json::object();
+};
+
+at::Device device_for(const TrainingConfig& config) {
+  const bool available = cuda_available() && torch::cuda::is_available();
+  if (config.device == "cuda" && !available) {
+    throw Error(
+        ErrorKind::kArgument,
+        "training.device = \"cuda\", but no CUDA device can be used here; leave \"auto\" or "
+        "set \"cpu\".",
+        "training.device");
+  }
+  return config.device != "cpu" && available ? at::kCUDA : at::kCPU;
+}
+
+std::vector<int64_t> targets_of(const Events& events, Part part) {
+  std::vector<int64_t> out;
+  for (int64_t e = 0; e < events.size(); ++e) {
+    const auto i = static_cast<size_t>(e);
+    if (events.part[i] == part && events.weight[i] > 0) out.push_back(e);
+  }
+  return out;
+}
+
+// At most `most` of them (0: all), drawn once, ascending.
+std::vector<int64_t> sample(std::vector<int64_t> rows, int64_t most, int64_t seed) {
+  if (most == 0 || static_cast<int64_t>(rows.size()) <= most) return rows;
+  shuffle(rows, CounterRandom(static_cast<uint64_t>(seed), kSampleStream));
+  rows.resize(static_cast<size_t>(most));
+  std::sort(rows.begin(), rows.end());
+  return rows;
+}
+
+bool decide_exclude_seen(const EvaluationConfig& config, const Dataset& data,
+                         const Histories& histories, TrainObserver& observer) {
+  if (config.exclude_seen != "auto") return config.exclude_seen == "true";
+  const double share = repeat_share(data.events, histories);
+  const bool exclude = share < kRareRepeats;
+  observer.on_message(concat(100 * share, " % of the events repeat an item of their user: seen ",
+                             "items are ", exclude ? "left out of" : "kept in",
+                             " the answers (evaluation.exclude_seen)."));
+  return exclude;
+}
+
+// The most popular items with their counts, for baselines beside a later `evaluate`.
+nlohmann::json most_popular(const std::vector<float>& counts) {
+  std::vector<int64_t> order(counts.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
+  const auto count = [&](int64_t i) { return counts[static_cast<size_t>(i)]; };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return count(a) > count(b); });
+  if (order.size() > kPopularKept) order.resize(kPopularKept);
+  nlohmann::json out = nlohmann::json::array();
+  for (const int64_t i : order) out.push_back({i, count(i)});
+  return out;
+}
+
+nlohmann::json measure_baselines(const TrainingInputs& inputs, const TrainerConfig& config,
+                                 std::span<const int64_t> events, bool exclude_seen, Part last) {
+  nlohmann::json out = nlohmann::json::object();
+  for (const auto& baseline : fit_baselines(inputs.data, inputs.histories, last, !exclude_seen)) {
+    out[baseline->name()] =
+        evaluate_baseline(*baseline, inputs.data, inputs.histories, events, config.evaluation.k,
+                          exclude_seen, at::get_num_threads());
+  }
+  return out;
+}
+
+// Adds who won by ndcg at the first list length, and says so when it was not the model.
+void compare(nlohmann::json& report, const std::string& measure, TrainObserver& observer) {
+  const double model = report["test"][measure];
+  double best = -1;
+  for (const auto& [name, metrics] : report["baselines"].items()) {
+    if (metrics[measure].get<double>() <= best) continue;
+    best = metrics[measure];
+    report["best_baseline"] = name;
+  }
+  report["beats_baselines"] = model > best;
+  if (model > best) return;
+  observer.on_message(concat("The baseline ", report["best_baseline"].get<std::string>(),
+                             " is at least as good as the model (", measure, " ", best, " against ",
+                             model, "): serve that, or give the model more data or features."));
+}
+
+TrainResult train_on(const Dataset& data, const Architecture& architecture,
+                     const TrainerConfig& config, at::Device device, StageTimer& timer,
+                     TrainObserver& observer) {
+  const Histories histories(data.events, data.users.size(), data.features.schema().history_length);
+  const bool exclude_seen = decide_exclude_seen(config.evaluation, data, histories, observer);
+  const TrainingInputs inputs(data, histories, device);
+  const std::vector<int64_t> train_rows = targets_of(data.events, Part::kTrain);
+  const std::vector<int64_t> valid_rows = targets_of(data.events, Part::kValid);
+  const std::vector<int64_t> test_rows = targets_of(data.events, Part::kTest);
+  timer.end("read");
+
+  FitTask task{"train", train_rows,
+               sample(valid_rows, config.evaluation.valid_rows, config.training.seed),
+               config.training.epochs};
+  if (valid_rows.empty()) {
+    observer.on_message(concat("No validation events: all ", task.epochs,
+                               " epochs are run without early stopping."));
+  }
+  FitResult fit = fit_towers(inputs, architecture, config, exclude_seen, task, observer);
+  timer.end("train");
+  nlohmann::json epochs = fit.epochs;
+  const int64_t best_epoch = fit.best_epoch;
+  const bool refit = config.training.refit && !valid_rows.empty() && !fit.stopped;
+  if (refit) {
+    task.stage = "refit";
+    task.train.insert(task.train.end(), valid_rows.begin(), valid_rows.end());
+    std::sort(task.train.begin(), task.train.end());
+    task.valid.clear();
+    task.epochs = best_epoch;
+    fit = fit_towers(inputs, architecture, config, exclude_seen, task, observer);
+    for (const auto& epoch : fit.epochs) epochs.push_back(epoch);
+    timer.end("refit");
+  }
+
+  TrainResult result;
+  const Part last = refit ? Part::kValid : Part::kTrain;
+  result.report = {{"counts", data.counts}, {"epochs", epochs}, {"best_epoch", best_epoch}};
+  result.report["baselines"] = nlohmann::json::object();
+  result.report["test"] = nlohmann::json::object();
+  if (test_rows.empty()) {
+    observer.on_message("No test events: nothing is reported beyond the validation.");
+  } else {
+    result.report["test"] =
+        evaluate_towers(*fit.towers, inputs, test_rows, config.evaluation.k, exclude_seen).metrics;
+    timer.end("evaluate");
+    if (config.evaluation.baselines) {
+      result.report["baselines"] = measure_baselines(inputs, config, test_rows, exclude_seen, last);
+      compare(result.report, concat("ndcg@", config.evaluation.k.front()), observer);
+      timer.end("baselines");
+    }
+  }
+  result.model = export_model(*fit.towers, inputs,
+                              {.exclude_seen = exclude_seen,
+                               .seed = static_cast<uint64_t>(config.training.seed),
+                               .people_of_test = config.data.split != "given"});
+  timer.end("export");
+  result.report["seconds"] = timer.report();
+  result.report["settings"] = config.to_json();
+  result.model.metrics = {{"test", result.report["test"]},
+                          {"baselines", result.report["baselines"]}};
+  result.model.training = {{"settings", config.to_json()},
+                           {"counts", data.counts},
+                           {"best_epoch", best_epoch},
+                           {"device", device.str()},
+                           {"popular", most_popular(item_counts(data, last))}};
+  return result;
+}
+
+}  // namespace
+
+TrainData data_from_config(const ConfigTree& config, const std::string& data_dir) {
+  const DataConfig names = TrainerConfig::from_config(config).data;
+  if (names.events.empty()) {
+    throw Error(ErrorKind::kArgument,
+                concat(config.name(),
+                       ": [data] names no events; add events = \"events.csv.gz\", or train from "
+                       "Python with fit(events)."),
+                "data.events");
+  }
+  namespace fs = std::filesystem;
+  const fs::path base =
+      data_dir.empty() ? fs::path(config.name()).parent_path() : fs::path(data_dir);
+  const auto source = [&](const std::string& name) {
+    DataSource out;
+    if (!name.empty()) out.path = (base / name).string();  // an absolute name stays as it is
+    return out;
+  };
+  TrainData data;
+  data.events = source(names.events);
+  data.items = source(names.items);
+  data.users = source(names.users);
+  data.valid = source(names.valid);
+  data.test = source(names.test);
+  return data;
+}
+
+TrainResult train(const ConfigTree& config, const TrainData& data, TrainObserver& observer) {
+  StageTimer timer;
+  const TrainerConfig settings = TrainerConfig::from_config(config);
+  const Schema schema = Schema::from_config(config);
+  const Architecture architecture = Architecture::from_config(config);
+  const at::Device device = device_for(settings.training);
+  const auto cores = static_cast<int64_t>(std::max(1U, std::thread::hardware_concurrency()));
+  at::set_num_threads(
+      static_cast<int>(settings.training.threads > 0 ? settings.training.threads : cores));
+  const Dataset dataset = load_dataset(schema, settings.data, data, observer);
+  return train_on(dataset, architecture, settings, device, timer, observer);
+}
+
+}  // namespace hypertower

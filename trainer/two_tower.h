@@ -1,0 +1,82 @@
+// The two towers as a torch module; reads like model/architecture.h, whose formulas and tensor
+// names it shares. Embedding tables are parameters without a gradient: their own optimizer is fused
+// into the backward pass of the lookup (autograd_ops.h). Not thread-safe while training.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/architecture.h"
+#include "model/features.h"
+#include "trainer/autograd_ops.h"
+#include "trainer/inputs.h"
+
+namespace hypertower {
+
+// Chances that an input is left out in training, so that its absence is normal when serving.
+struct Dropout {
+  double history = 0.2;  // elementwise, on the pools
+  double user = 0.1;     // each user feature
+  double context = 0.1;  // each context feature
+  double moment = 0.1;   // the whole context
+};
+
+class TwoTower : public torch::nn::Module {
+ public:
+  // `seed` fixes the first weights and the dropout. item.id.weight and item.bias.weight start at
+  // zero: the caller sets them (item_start.h).
+  TwoTower(const Architecture& architecture, const FeatureSpace& features, int64_t num_items,
+           const Dropout& dropout, uint64_t seed, at::Device device);
+
+  // v [n, d]: the direction of each item, then its bias. `id_bags` has one id per item; the
+  // features are those of the same items.
+  at::Tensor items(const IdBags& id_bags, const GroupInput& features);
+  // s [B, t], t = d - 1. `history.bags` holds rows of `item_vectors` [n, d].
+  at::Tensor state(const GroupInput& users, const HistoryInput& history,
+                   const at::Tensor& item_vectors);
+  // q [B, d]; <q, v> is the logit.
+  at::Tensor query(const at::Tensor& state, const GroupInput& context);
+
+  const Architecture& architecture() const { return architecture_; }
+  const std::vector<std::shared_ptr<FusedTable>>& tables() const { return tables_; }
+  // Parameters that an ordinary optimizer updates: matrices and the rest (no weight decay).
+  std::vector<at::Tensor> dense_matrices() const;
+  std::vector<at::Tensor> dense_vectors() const;
+
+ private:
+  // One feature's part of a tower: a table or a linear map without bias.
+  struct Field {
+    std::shared_ptr<FusedTable> table;  // id features
+    at::Tensor weight;                  // [out, width] otherwise
+  };
+
+  at::Tensor add_parameter(const std::string& dotted_name, const at::Tensor& start, bool gradient);
+  std::vector<Field> add_fields(Group group, const FeatureSpace& features, int64_t width,
+                                double spread);
+  std::shared_ptr<FusedTable> add_table(const std::string& name, const at::Tensor& start);
+  void add_head(const FeatureSpace& features);
+
+  at::Tensor normal(at::IntArrayRef shape, double spread);
+  at::Tensor uniform(at::IntArrayRef shape, double bound);
+  // 0 or 1 [rows, 1]; undefined when nothing is dropped.
+  at::Tensor keep_mask(int64_t rows, double chance);
+  static at::Tensor encode(const Field& field, const FieldInput& input);
+
+  Architecture architecture_;
+  Dropout dropout_;
+  at::Device device_;
+  at::Generator generator_;
+  std::vector<std::shared_ptr<FusedTable>> tables_;
+  int64_t width_;  // t = d - 1
+  std::shared_ptr<FusedTable> item_ids_, item_bias_;
+  std::vector<Field> item_fields_, user_fields_, context_fields_;
+  at::Tensor query_bias_, log_decay_, mix_;
+  at::Tensor hidden_weight_, hidden_bias_, out_weight_, out_bias_, w_in_, w_out_;
+};
+
+}  // namespace hypertower
