@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
-#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -53,7 +52,7 @@ std::string text_of(const std::string& path) {
   }
 }
 
-json parse(const std::string& path, const std::string& text) {
+json parse(const std::string& path, std::string_view text) {
   try {
     return json::parse(text);
   } catch (const json::exception&) {
@@ -253,10 +252,11 @@ std::vector<Golden> read_golden(const ListedFile& file) {
 
 std::vector<Person> read_people(const ListedFile& file) {
   std::vector<Person> people;
-  std::istringstream lines(file.text());
-  for (std::string line; std::getline(lines, line);) {
+  const std::string text = file.text();
+  for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
+    end = std::min(text.find('\n', begin), text.size());
     const std::string place = file.path + ":" + std::to_string(people.size() + 1);
-    const json j = parse(place, line);
+    const json j = parse(place, std::string_view(text).substr(begin, end - begin));
     Person person;
     person.user = member<std::string>(place, j, "user");
     for (const auto& [name, value] : child(place, j, "features").items()) {
