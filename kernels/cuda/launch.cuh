@@ -78,7 +78,7 @@ template <class... P, class... A>
                          .name = cfg.name,
                          .file = cfg.file,
                          .line = cfg.line};
-  return cuemu::launch<P...>(kernel, grid, std::forward<A>(args)...);
+  return cuemu::launch<P...>(kernel, grid, cfg.stream, std::forward<A>(args)...);
 #else
   if (cfg.smem > 48 * 1024) {  // more than the default needs consent
     const cudaError_t status = cudaFuncSetAttribute(

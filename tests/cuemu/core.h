@@ -70,19 +70,23 @@ struct Grid {
   void (*thread_main)(void*) = nullptr;  // runs one CUDA thread
   void* context = nullptr;
 };
-// Runs the grid to its end. Null, or why the configuration is refused (nothing has run then).
-const char* run_grid(const Grid& grid);
+// Why the configuration cannot run, or null.
+const char* refusal(const Grid& grid);
+// Runs the grid to its end. REQUIRES: not refused.
+void run_grid(const Grid& grid);
 bool in_kernel();  // true when the caller is a CUDA thread
 
 enum class Order : uint8_t { kForward, kReverse, kRandom };
 enum class Landing : uint8_t { kLazy, kEager, kRandom };
-// How threads and copies interleave. Read once from CUEMU_ORDER (fwd, rev, rand), CUEMU_SEED,
-// CUEMU_RESIDENT (blocks alive at once) and CUEMU_ASYNC (lazy, eager, rand).
+// How threads, copies and streams interleave. Read once from CUEMU_ORDER (fwd, rev, rand),
+// CUEMU_SEED, CUEMU_RESIDENT (blocks alive at once), CUEMU_ASYNC (lazy, eager, rand) and
+// CUEMU_STREAMS (now, late: run work when it is enqueued, or when something waits for it).
 struct Schedule {
   Order order = Order::kForward;
   uint64_t seed = 1;
   int resident = 1;
   Landing landing = Landing::kLazy;
+  bool late_streams = false;
 };
 Schedule schedule();
 void set_schedule(const Schedule& schedule);

@@ -16,7 +16,7 @@ find_package(GTest REQUIRED)
 find_package(Threads REQUIRED)
 
 # The core is never instrumented, and its loops must not become calls that sanitizers intercept.
-set(cuemu_core async fiber memory report runtime scheduler sync)
+set(cuemu_core async fiber memory report runtime scheduler streams sync)
 list(TRANSFORM cuemu_core REPLACE "(.+)" "${CMAKE_CURRENT_LIST_DIR}/\\1.cpp")
 set(cuemu_sanitize_plain "")
 set(cuemu_sanitize_asan -fsanitize=address,undefined -fno-sanitize-recover=undefined)
@@ -111,12 +111,14 @@ function(hypertower_add_cuemu_test name)
     target_link_libraries(${name}_${variant} PRIVATE ${arg_LIBS})
   endforeach()
   cuemu_add_run(${name}.fwd ${name}_plain plain CUEMU_ORDER=fwd)
-  cuemu_add_run(${name}.rev ${name}_plain plain CUEMU_ORDER=rev CUEMU_ASYNC=eager)
+  cuemu_add_run(${name}.rev ${name}_plain plain CUEMU_ORDER=rev CUEMU_ASYNC=eager
+                CUEMU_STREAMS=late)
   foreach(seed 1 2 3)
     cuemu_add_run(${name}.rand${seed} ${name}_plain plain CUEMU_ORDER=rand CUEMU_SEED=${seed}
-                  CUEMU_RESIDENT=3 CUEMU_ASYNC=rand)
+                  CUEMU_RESIDENT=3 CUEMU_ASYNC=rand CUEMU_STREAMS=late)
   endforeach()
-  cuemu_add_run(${name}.asan ${name}_asan asan CUEMU_ORDER=rand CUEMU_RESIDENT=2)
+  cuemu_add_run(${name}.asan ${name}_asan asan CUEMU_ORDER=rand CUEMU_RESIDENT=2
+                CUEMU_STREAMS=late)
   cuemu_add_run(${name}.tsan ${name}_tsan tsan CUEMU_ORDER=rand CUEMU_RESIDENT=4 CUEMU_ASYNC=rand)
 endfunction()
 

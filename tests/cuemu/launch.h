@@ -4,14 +4,15 @@
 #include "tests/cuemu/core.h"
 #include "tests/cuemu/runtime.h"
 
+#include <memory>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
 namespace cuemu {
 
-// Reports the status of a launch as the runtime does; `refusal` is null for success.
-cudaError_t finish_launch(const Grid& grid, const char* refusal);
+// Enqueues the grid, whose context `call` keeps alive. Refused configurations run nothing.
+cudaError_t submit_grid(const Grid& grid, cudaStream_t stream, std::shared_ptr<const void> call);
 
 template <class T>
 void check_launch_argument(const T& value, int index, const Grid& grid) {
@@ -22,6 +23,9 @@ void check_launch_argument(const T& value, int index, const Grid& grid) {
 
 template <class... P>
 struct Call {
+  Call(void (*k)(P...), std::tuple<std::remove_cv_t<P>...> a)
+      : kernel(k), arguments(std::move(a)) {}
+
   void (*kernel)(P...);
   std::tuple<std::remove_cv_t<P>...> arguments;
 
@@ -36,15 +40,17 @@ struct Call {
 };
 
 template <class... P, class... A>
-cudaError_t launch(void (*kernel)(P...), Grid grid, A&&... args) {
+cudaError_t launch(void (*kernel)(P...), Grid grid, cudaStream_t stream, A&&... args) {
   static_assert((!std::is_reference_v<P> && ...), "kernels take their parameters by value");
-  Call<P...> call{kernel, {static_cast<std::remove_cv_t<P>>(std::forward<A>(args))...}};
+  const auto call = std::make_shared<Call<P...>>(
+      kernel, std::tuple<std::remove_cv_t<P>...>(
+                  static_cast<std::remove_cv_t<P>>(std::forward<A>(args))...));
   int index = 0;
   std::apply([&](const auto&... value) { (check_launch_argument(value, index++, grid), ...); },
-             call.arguments);
+             call->arguments);
   grid.thread_main = Call<P...>::thread_main;
-  grid.context = &call;
-  return finish_launch(grid, run_grid(grid));
+  grid.context = call.get();
+  return submit_grid(grid, stream, call);
 }
 
 }  // namespace cuemu

@@ -46,9 +46,11 @@ void append_place() {
     }
   }
   const Schedule& s = machine.schedule;
-  append("  schedule CUEMU_ORDER=%s CUEMU_SEED=%llu CUEMU_RESIDENT=%d CUEMU_ASYNC=%s\n",
-         kOrders[static_cast<int>(s.order)], static_cast<unsigned long long>(s.seed), s.resident,
-         kLandings[static_cast<int>(s.landing)]);
+  append(
+      "  schedule CUEMU_ORDER=%s CUEMU_SEED=%llu CUEMU_RESIDENT=%d CUEMU_ASYNC=%s"
+      " CUEMU_STREAMS=%s\n",
+      kOrders[static_cast<int>(s.order)], static_cast<unsigned long long>(s.seed), s.resident,
+      kLandings[static_cast<int>(s.landing)], s.late_streams ? "late" : "now");
 }
 
 void write_text() {

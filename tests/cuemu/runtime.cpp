@@ -2,43 +2,28 @@
 
 #include "tests/cuemu/core.h"
 #include "tests/cuemu/launch.h"
+#include "tests/cuemu/streams.h"
 
-#include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include <unistd.h>
 
-struct CUstream_st {
-  uint64_t alive;
-};
-struct CUevent_st {
-  uint64_t alive;
-  bool timing, recorded;
-  std::chrono::steady_clock::time_point time;
-};
-
 namespace {
 
+using cuemu::done;
 using cuemu::MemoryKind;
 
-constexpr uint64_t kAlive = 0x616c697665;
 constexpr size_t kTotalMemory = size_t{16} << 30;
 constexpr size_t kSharedPerMultiprocessor = size_t{228} << 10;
 constexpr size_t kSharedPerBlock = size_t{227} << 10;
 constexpr int kMaxThreads = 2048;
 constexpr int kMaxBlocks = 32;
 constexpr int kLeakExit = 71;
-
-thread_local cudaError_t last_error = cudaSuccess;
-std::atomic<int> live_handles{0};
-
-cudaError_t done(cudaError_t status) {
-  if (status != cudaSuccess) last_error = status;
-  return status;
-}
 
 // A refused call also says why, which the real runtime does not.
 template <class... A>
@@ -51,10 +36,10 @@ cudaError_t refuse(cudaError_t status, const char* format, A... args) {
 
 // What is still allocated when the program ends was leaked. Fails the run, as LeakSanitizer does.
 void report_leaks() {
-  if (cuemu::live_bytes() == 0 && live_handles == 0) return;
+  if (cuemu::live_bytes() == 0 && cuemu::live_handles() == 0) return;
   std::fflush(stdout);
   std::fprintf(stderr, "cuemu: %zu bytes of device memory, %d streams and events were not freed\n",
-               cuemu::live_bytes(), live_handles.load());
+               cuemu::live_bytes(), cuemu::live_handles());
   std::fflush(stderr);
   _exit(kLeakExit);
 }
@@ -97,50 +82,86 @@ bool is_device(const void* pointer) {
   return cuemu::memory_kind(pointer) == MemoryKind::kDevice;
 }
 
-cudaError_t copy(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
-                 size_t height, cudaMemcpyKind kind, const char* call) {
-  if (width == 0 || height == 0) return cudaSuccess;
-  const bool from_device = kind == cudaMemcpyDefault ? is_device(from) : (kind & 2) != 0;
-  const bool to_device = kind == cudaMemcpyDefault
-                             ? is_device(to)
-                             : kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  if (height > 1 && (to_pitch < width || from_pitch < width)) {
-    return refuse(cudaErrorInvalidValue, "%s: a pitch is less than the width %zu", call, width);
+bool is_pageable(const void* pointer) {
+  return cuemu::memory_kind(pointer) == MemoryKind::kPlain;
+}
+
+cudaError_t dead_stream(const char* call) {
+  return refuse(cudaErrorInvalidResourceHandle, "%s: not a live stream", call);
+}
+
+struct Copy {
+  void* to;
+  size_t to_pitch;
+  const void* from;
+  size_t from_pitch, width, height;
+  cudaMemcpyKind kind;
+  const char* call;
+
+  cudaError_t check() const {
+    const bool from_device = kind == cudaMemcpyDefault ? is_device(from) : (kind & 2) != 0;
+    const bool to_device = kind == cudaMemcpyDefault
+                               ? is_device(to)
+                               : kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    if (height > 1 && (to_pitch < width || from_pitch < width)) {
+      return refuse(cudaErrorInvalidValue, "%s: a pitch is less than the width %zu", call, width);
+    }
+    const bool fits =
+        reachable(from, from_device, (height - 1) * from_pitch + width, call, "source") &&
+        reachable(to, to_device, (height - 1) * to_pitch + width, call, "destination");
+    return fits ? cudaSuccess : cudaErrorInvalidValue;
   }
-  if (!reachable(from, from_device, (height - 1) * from_pitch + width, call, "source") ||
-      !reachable(to, to_device, (height - 1) * to_pitch + width, call, "destination")) {
-    return cudaErrorInvalidValue;
+  void run() const {
+    const cuemu::HostAccess access;
+    for (size_t row = 0; row < height; ++row) {
+      std::memmove(static_cast<char*>(to) + row * to_pitch,
+                   static_cast<const char*>(from) + row * from_pitch, width);
+    }
   }
-  const cuemu::HostAccess access;
-  for (size_t row = 0; row < height; ++row) {
-    std::memmove(static_cast<char*>(to) + row * to_pitch,
-                 static_cast<const char*>(from) + row * from_pitch, width);
+  // Work may run long after the call: the memory must still be there.
+  void run_late() const {
+    if (check() != cudaSuccess) cuemu::fault("%s ran after its memory was freed", call);
+    run();
   }
+};
+
+cudaError_t enqueue(const Copy& copy, cudaStream_t stream, bool wait) {
+  if (!cuemu::is_stream(stream)) return dead_stream(copy.call);
+  if (copy.width == 0 || copy.height == 0) return cudaSuccess;
+  if (const cudaError_t status = copy.check()) return status;
+  if (!wait && cuemu::schedule().late_streams && is_pageable(copy.from)) {
+    auto bytes = std::make_shared<std::vector<char>>(copy.width * copy.height);
+    Copy staged = copy;
+    staged.from = bytes->data();
+    staged.from_pitch = copy.width;
+    Copy stage = copy;
+    stage.to = bytes->data();
+    stage.to_pitch = copy.width;
+    stage.run();
+    cuemu::submit(stream, [staged, bytes] { staged.run_late(); });
+  } else {
+    cuemu::submit(stream, [copy] { copy.run_late(); });
+  }
+  if (wait || is_pageable(copy.to)) cuemu::finish(stream);
   return cudaSuccess;
-}
-
-bool valid(cudaStream_t stream) {
-  return stream == nullptr || stream->alive == kAlive;
-}
-
-template <class T>
-cudaError_t with_stream(cudaStream_t stream, const char* call, T work) {
-  if (!valid(stream)) return refuse(cudaErrorInvalidResourceHandle, "%s: a dead stream", call);
-  return work();
 }
 
 }  // namespace
 
 namespace cuemu {
 
-cudaError_t finish_launch(const Grid& grid, const char* refusal) {
-  if (refusal == nullptr) return cudaSuccess;
-  const cudaError_t status = grid.cooperative ? cudaErrorCooperativeLaunchTooLarge
-                             : grid.dynamic_shared > kSharedPerBlock
-                                 ? cudaErrorInvalidValue
-                                 : cudaErrorInvalidConfiguration;
-  return refuse(status, "kernel '%s' launched at %s:%d: %s", grid.name != nullptr ? grid.name : "?",
-                grid.file, grid.line, refusal);
+cudaError_t submit_grid(const Grid& grid, cudaStream_t stream, std::shared_ptr<const void> call) {
+  if (!is_stream(stream)) return dead_stream("launch");
+  if (const char* why = refusal(grid)) {
+    const cudaError_t status = grid.cooperative ? cudaErrorCooperativeLaunchTooLarge
+                               : grid.dynamic_shared > kSharedPerBlock
+                                   ? cudaErrorInvalidValue
+                                   : cudaErrorInvalidConfiguration;
+    return refuse(status, "kernel '%s' launched at %s:%d: %s",
+                  grid.name != nullptr ? grid.name : "?", grid.file, grid.line, why);
+  }
+  submit(stream, [grid, call = std::move(call)] { run_grid(grid); });
+  return cudaSuccess;
 }
 
 cudaError_t function_attribute(cudaFuncAttribute attribute, int value) {
@@ -169,13 +190,22 @@ cudaError_t cudaMalloc(void** p, size_t n) {
   return allocate(p, n, MemoryKind::kDevice, "cudaMalloc");
 }
 cudaError_t cudaFree(void* p) {
+  cuemu::finish_device();
   return free_memory(p, MemoryKind::kDevice, "cudaFree");
 }
 cudaError_t cudaMallocAsync(void** p, size_t n, cudaStream_t stream) {
-  return with_stream(stream, "cudaMallocAsync", [&] { return cudaMalloc(p, n); });
+  if (!cuemu::is_stream(stream)) return dead_stream("cudaMallocAsync");
+  return allocate(p, n, MemoryKind::kDevice, "cudaMallocAsync");
 }
 cudaError_t cudaFreeAsync(void* p, cudaStream_t stream) {
-  return with_stream(stream, "cudaFreeAsync", [&] { return cudaFree(p); });
+  if (!cuemu::is_stream(stream)) return dead_stream("cudaFreeAsync");
+  if (p != nullptr && !is_device(p)) return free_memory(p, MemoryKind::kDevice, "cudaFreeAsync");
+  cuemu::submit(stream, [p] {
+    if (free_memory(p, MemoryKind::kDevice, "cudaFreeAsync") != cudaSuccess) {
+      cuemu::fault("cudaFreeAsync(%p): freed before", p);
+    }
+  });
+  return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void** p, size_t n) {
   return allocate(p, n, MemoryKind::kPinned, "cudaMallocHost");
@@ -184,6 +214,7 @@ cudaError_t cudaHostAlloc(void** p, size_t n, unsigned) {
   return cudaMallocHost(p, n);
 }
 cudaError_t cudaFreeHost(void* p) {
+  cuemu::finish_device();
   return free_memory(p, MemoryKind::kPinned, "cudaFreeHost");
 }
 cudaError_t cudaMallocManaged(void** p, size_t n) {
@@ -191,33 +222,38 @@ cudaError_t cudaMallocManaged(void** p, size_t n) {
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t n, cudaMemcpyKind kind) {
-  return copy(to, n, from, n, n, 1, kind, "cudaMemcpy");
+  return enqueue({to, n, from, n, n, 1, kind, "cudaMemcpy"}, nullptr, true);
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  return with_stream(stream, "cudaMemcpyAsync",
-                     [&] { return copy(to, n, from, n, n, 1, kind, "cudaMemcpyAsync"); });
+  return enqueue({to, n, from, n, n, 1, kind, "cudaMemcpyAsync"}, stream, false);
 }
 cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch,
                          size_t width, size_t height, cudaMemcpyKind kind) {
-  return copy(to, to_pitch, from, from_pitch, width, height, kind, "cudaMemcpy2D");
+  return enqueue({to, to_pitch, from, from_pitch, width, height, kind, "cudaMemcpy2D"}, nullptr,
+                 true);
 }
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
                               size_t width, size_t height, cudaMemcpyKind kind,
                               cudaStream_t stream) {
-  return with_stream(stream, "cudaMemcpy2DAsync", [&] {
-    return copy(to, to_pitch, from, from_pitch, width, height, kind, "cudaMemcpy2DAsync");
-  });
+  return enqueue({to, to_pitch, from, from_pitch, width, height, kind, "cudaMemcpy2DAsync"}, stream,
+                 false);
 }
 cudaError_t cudaMemset(void* p, int value, size_t n) {
-  if (n == 0) return cudaSuccess;
-  if (!reachable(p, true, n, "cudaMemset", "destination")) return cudaErrorInvalidValue;
-  const cuemu::HostAccess access;
-  std::memset(p, value, n);
-  return cudaSuccess;
+  return cudaMemsetAsync(p, value, n, nullptr);
 }
 cudaError_t cudaMemsetAsync(void* p, int value, size_t n, cudaStream_t stream) {
-  return with_stream(stream, "cudaMemsetAsync", [&] { return cudaMemset(p, value, n); });
+  if (!cuemu::is_stream(stream)) return dead_stream("cudaMemsetAsync");
+  if (n == 0) return cudaSuccess;
+  if (!reachable(p, true, n, "cudaMemset", "destination")) return cudaErrorInvalidValue;
+  cuemu::submit(stream, [=] {
+    if (!reachable(p, true, n, "cudaMemset", "destination")) {
+      cuemu::fault("cudaMemset ran after its memory was freed");
+    }
+    const cuemu::HostAccess access;
+    std::memset(p, value, n);
+  });
+  return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   *total_bytes = kTotalMemory;
@@ -234,70 +270,6 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreate(cudaStream_t* stream) {
-  return cudaStreamCreateWithFlags(stream, 0);
-}
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new CUstream_st{kAlive};
-  ++live_handles;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  if (stream == nullptr || !valid(stream)) return done(cudaErrorInvalidResourceHandle);
-  stream->alive = 0;
-  delete stream;
-  --live_handles;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  return with_stream(stream, "cudaStreamSynchronize", [] { return cudaSuccess; });
-}
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  return cudaStreamSynchronize(stream);
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  if (event == nullptr || event->alive != kAlive) return done(cudaErrorInvalidResourceHandle);
-  return cudaStreamSynchronize(stream);
-}
-cudaError_t cudaEventCreate(cudaEvent_t* event) {
-  return cudaEventCreateWithFlags(event, 0);
-}
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
-  *event = new CUevent_st{kAlive, (flags & cudaEventDisableTiming) == 0, false, {}};
-  ++live_handles;
-  return cudaSuccess;
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  if (event == nullptr || event->alive != kAlive) return done(cudaErrorInvalidResourceHandle);
-  event->alive = 0;
-  delete event;
-  --live_handles;
-  return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  if (event == nullptr || event->alive != kAlive) return done(cudaErrorInvalidResourceHandle);
-  event->time = std::chrono::steady_clock::now();
-  event->recorded = true;
-  return cudaStreamSynchronize(stream);
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return done(event != nullptr && event->alive == kAlive ? cudaSuccess
-                                                         : cudaErrorInvalidResourceHandle);
-}
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  return cudaEventSynchronize(event);
-}
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
-  if (!start->timing || !end->timing || !start->recorded || !end->recorded) {
-    return done(cudaErrorInvalidResourceHandle);
-  }
-  *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
-  return cudaSuccess;
-}
-
-cudaError_t cudaDeviceSynchronize() {
-  return cudaSuccess;
-}
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
   return cudaSuccess;
@@ -375,15 +347,6 @@ cudaError_t cudaDriverGetVersion(int* version) {
 cudaError_t cudaRuntimeGetVersion(int* version) {
   return cudaDriverGetVersion(version);
 }
-cudaError_t cudaGetLastError() {
-  const cudaError_t error = last_error;
-  last_error = cudaSuccess;
-  return error;
-}
-cudaError_t cudaPeekAtLastError() {
-  return last_error;
-}
-
 #define CUEMU_ERRORS(X)                                                          \
   X(cudaSuccess, "no error")                                                     \
   X(cudaErrorInvalidValue, "invalid argument")                                   \

@@ -39,20 +39,25 @@ long long read_number(const char* name, const char* text, long long low, long lo
   return value;
 }
 
-int read_word(const char* name, const char* text, const char* const (&words)[3]) {
-  for (int i = 0; i < 3; ++i) {
-    if (std::strcmp(text, words[i]) == 0) return i;
-  }
-  fault("%s: expected %s, %s or %s, got '%s'", name, words[0], words[1], words[2], text);
+int read_word(const char* name, const char* text, const char* first, const char* second,
+              const char* third = nullptr) {
+  if (std::strcmp(text, first) == 0) return 0;
+  if (std::strcmp(text, second) == 0) return 1;
+  if (third == nullptr) fault("%s: expected %s or %s, got '%s'", name, first, second, text);
+  if (std::strcmp(text, third) == 0) return 2;
+  fault("%s: expected %s, %s or %s, got '%s'", name, first, second, third, text);
 }
 
 Schedule schedule_of_environment() {
   Schedule s;
   if (const char* text = std::getenv("CUEMU_ORDER")) {
-    s.order = static_cast<Order>(read_word("CUEMU_ORDER", text, {"fwd", "rev", "rand"}));
+    s.order = static_cast<Order>(read_word("CUEMU_ORDER", text, "fwd", "rev", "rand"));
   }
   if (const char* text = std::getenv("CUEMU_ASYNC")) {
-    s.landing = static_cast<Landing>(read_word("CUEMU_ASYNC", text, {"lazy", "eager", "rand"}));
+    s.landing = static_cast<Landing>(read_word("CUEMU_ASYNC", text, "lazy", "eager", "rand"));
+  }
+  if (const char* text = std::getenv("CUEMU_STREAMS")) {
+    s.late_streams = read_word("CUEMU_STREAMS", text, "now", "late") == 1;
   }
   if (const char* text = std::getenv("CUEMU_SEED")) {
     s.seed = static_cast<uint64_t>(read_number("CUEMU_SEED", text, 0, INT64_MAX));
@@ -184,35 +189,6 @@ void place_blocks() {
   }
 }
 
-const char* refusal(const Grid& g) {
-  thread_local char text[160];
-  const uint64_t threads = uint64_t{g.block.x} * g.block.y * g.block.z;
-  if (g.grid.x == 0 || g.grid.y == 0 || g.grid.z == 0 || threads == 0) {
-    std::snprintf(text, sizeof text, "an empty grid (%u,%u,%u) or block (%u,%u,%u)", g.grid.x,
-                  g.grid.y, g.grid.z, g.block.x, g.block.y, g.block.z);
-  } else if (g.grid.x > 0x7fffffffU || g.grid.y > 65535 || g.grid.z > 65535) {
-    std::snprintf(text, sizeof text, "grid (%u,%u,%u) exceeds (2^31-1, 65535, 65535)", g.grid.x,
-                  g.grid.y, g.grid.z);
-  } else if (threads > 1024 || g.block.z > 64) {
-    std::snprintf(text, sizeof text, "block (%u,%u,%u) exceeds 1024 threads or 64 in z", g.block.x,
-                  g.block.y, g.block.z);
-  } else if (g.dynamic_shared > (size_t{227} << 10)) {
-    std::snprintf(text, sizeof text, "%zu bytes of dynamic shared memory exceed 227 KiB",
-                  g.dynamic_shared);
-  } else if (g.cooperative &&
-             (uint64_t{g.grid.x} * g.grid.y * g.grid.z > 32 ||
-              uint64_t{g.grid.x} * g.grid.y * g.grid.z * ((threads + 31) / 32) > 64)) {
-    std::snprintf(text, sizeof text,
-                  "a cooperative grid of %llu blocks of %llu threads does not fit on the one "
-                  "multiprocessor of this device",
-                  static_cast<unsigned long long>(uint64_t{g.grid.x} * g.grid.y * g.grid.z),
-                  static_cast<unsigned long long>(threads));
-  } else {
-    return nullptr;
-  }
-  return text;
-}
-
 void order_blocks(uint64_t total) {
   delete[] block_order;
   block_order = new uint32_t[total];
@@ -305,9 +281,37 @@ void set_schedule(const Schedule& s) {
   launches = 0;
 }
 
-const char* run_grid(const Grid& grid) {
+const char* refusal(const Grid& g) {
+  thread_local char text[160];
+  const uint64_t threads = uint64_t{g.block.x} * g.block.y * g.block.z;
+  if (g.grid.x == 0 || g.grid.y == 0 || g.grid.z == 0 || threads == 0) {
+    std::snprintf(text, sizeof text, "an empty grid (%u,%u,%u) or block (%u,%u,%u)", g.grid.x,
+                  g.grid.y, g.grid.z, g.block.x, g.block.y, g.block.z);
+  } else if (g.grid.x > 0x7fffffffU || g.grid.y > 65535 || g.grid.z > 65535) {
+    std::snprintf(text, sizeof text, "grid (%u,%u,%u) exceeds (2^31-1, 65535, 65535)", g.grid.x,
+                  g.grid.y, g.grid.z);
+  } else if (threads > 1024 || g.block.z > 64) {
+    std::snprintf(text, sizeof text, "block (%u,%u,%u) exceeds 1024 threads or 64 in z", g.block.x,
+                  g.block.y, g.block.z);
+  } else if (g.dynamic_shared > (size_t{227} << 10)) {
+    std::snprintf(text, sizeof text, "%zu bytes of dynamic shared memory exceed 227 KiB",
+                  g.dynamic_shared);
+  } else if (g.cooperative &&
+             (uint64_t{g.grid.x} * g.grid.y * g.grid.z > 32 ||
+              uint64_t{g.grid.x} * g.grid.y * g.grid.z * ((threads + 31) / 32) > 64)) {
+    std::snprintf(text, sizeof text,
+                  "a cooperative grid of %llu blocks of %llu threads does not fit on the one "
+                  "multiprocessor of this device",
+                  static_cast<unsigned long long>(uint64_t{g.grid.x} * g.grid.y * g.grid.z),
+                  static_cast<unsigned long long>(threads));
+  } else {
+    return nullptr;
+  }
+  return text;
+}
+
+void run_grid(const Grid& grid) {
   if (runs_grid) fault("a kernel was launched from a kernel; that is not emulated");
-  if (const char* why = refusal(grid)) return why;
   const std::lock_guard lock(machine_mutex());
   install_fault_handlers();
   schedule();
@@ -338,7 +342,6 @@ const char* run_grid(const Grid& grid) {
   check_device_canaries();
   open_device_memory(false);
   finish_arenas();
-  return nullptr;
 }
 
 }  // namespace cuemu
