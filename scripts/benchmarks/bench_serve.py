@@ -101,6 +101,7 @@ def main() -> None:
                 suite.add("V1", {**case, "what": "throughput"}, report["requests"] / seconds,
                           "1/s", "higher", True)
             measure_reload(suite, server, file, seconds, {"model": model.name, "N": items})
+            measure_end(suite, server, file, {"model": model.name, "N": items})
         finally:
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(timeout=30) == 0, "the server did not end cleanly"
@@ -122,6 +123,17 @@ def measure_reload(suite: Suite, server: Server, file: Path, seconds: float,
     stop.set()
     thread.join()
     suite.add("V1", {**case, "what": "errors during reloads", "requests": report["requests"]},
+              report["errors"] + report["refused"], "", "lower", True)
+
+
+def measure_end(suite: Suite, server: Server, file: Path, case: dict[str, Any]) -> None:
+    """Requests that were sent and not answered when the server is told to end under load."""
+    timer = threading.Timer(1.0, lambda: server.process.send_signal(signal.SIGTERM))
+    timer.start()
+    report = server.wrk(file, 8, 5)
+    timer.join()
+    assert server.process.wait(timeout=30) == 0, "the server did not end cleanly"
+    suite.add("V1", {**case, "what": "requests lost at SIGTERM", "requests": report["requests"]},
               report["errors"], "", "lower", True)
 
 
