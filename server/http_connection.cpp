@@ -119,13 +119,12 @@ void HttpConnection::handle() {
   request.target = std::string(target.substr(0, target.find('?')));
   request.body = std::move(message.body());
   server_.handler_(std::move(request), [self = shared_from_this()](HttpResponse response) {
-    asio::dispatch(self->socket_.get_executor(), [self, response = std::move(response)]() mutable {
-      self->respond(std::move(response));
-    });
+    asio::dispatch(self->socket_.get_executor(),
+                   [self, response = std::move(response)] { self->respond(response); });
   });
 }
 
-void HttpConnection::respond(HttpResponse response) {
+void HttpConnection::respond(const HttpResponse& response) {
   if (response.close || server_.ending_) keep_alive_ = false;
   state_ = State::kWriting;
   deadline_ = Clock::now() + server_.limits_.write_timeout;
@@ -158,7 +157,7 @@ void HttpConnection::respond(HttpResponse response) {
 void HttpConnection::fail(int status, std::string_view code, const std::string& message) {
   HttpResponse response = error_response(status, code, message);
   response.close = true;
-  respond(std::move(response));
+  respond(response);
 }
 
 void HttpConnection::linger() {

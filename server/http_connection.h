@@ -35,7 +35,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void parse();
   bool header_is_good();
   void handle();
-  void respond(HttpResponse response);
+  void respond(const HttpResponse& response);
   void fail(int status, std::string_view code, const std::string& message);
   void linger();
   void close();

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
+#include <mutex>
 #include <random>
 #include <thread>
 
@@ -38,7 +40,22 @@ class HttpServerTest : public testing::Test {
     return false;
   }
 
+  // Answers after a pause, from a thread of its own.
+  void echo_later(HttpRequest request, const Respond& respond, int pause_ms) {
+    const std::lock_guard lock(mutex_);
+    helpers_.emplace_back([request = std::move(request), respond, pause_ms] {
+      std::this_thread::sleep_for(milliseconds(pause_ms));
+      echo(request, respond);
+    });
+  }
+  void TearDown() override {
+    const std::lock_guard lock(mutex_);
+    for (std::thread& helper : helpers_) helper.join();
+  }
+
   std::unique_ptr<HttpServer> server_;
+  std::mutex mutex_;
+  std::vector<std::thread> helpers_;  // guarded by mutex_
 };
 
 TEST_F(HttpServerTest, KeepsTheConnection) {
@@ -53,11 +70,8 @@ TEST_F(HttpServerTest, KeepsTheConnection) {
 
 TEST_F(HttpServerTest, AnswersPipelinedRequestsInOrder) {
   // The first answer takes longest: order must not depend on it.
-  start({}, [](HttpRequest request, const Respond& respond) {
-    std::thread([request, respond] {
-      std::this_thread::sleep_for(milliseconds(request.target == "/0" ? 50 : 0));
-      echo(request, respond);
-    }).detach();
+  start({}, [this](const HttpRequest& request, const Respond& respond) {
+    echo_later(request, respond, request.target == "/0" ? 50 : 0);
   });
   Client client(server_->port());
   std::string all;
@@ -241,11 +255,8 @@ TEST_F(HttpServerTest, RefusesTooManyConnections) {
 }
 
 TEST_F(HttpServerTest, SurvivesClientsThatLeave) {
-  start({}, [](HttpRequest request, const Respond& respond) {
-    std::thread([request, respond] {
-      std::this_thread::sleep_for(milliseconds(20));
-      echo(request, respond);
-    }).detach();
+  start({}, [this](const HttpRequest& request, const Respond& respond) {
+    echo_later(request, respond, 20);
   });
   for (int i = 0; i < 50; ++i) {
     Client client(server_->port());
@@ -258,12 +269,9 @@ TEST_F(HttpServerTest, SurvivesClientsThatLeave) {
 
 TEST_F(HttpServerTest, DrainFinishesWhatIsUnderWayAndRefusesTheRest) {
   std::atomic<int> started{0};
-  start({}, [&](HttpRequest request, const Respond& respond) {
+  start({}, [&](const HttpRequest& request, const Respond& respond) {
     ++started;
-    std::thread([request, respond] {
-      std::this_thread::sleep_for(milliseconds(200));
-      echo(request, respond);
-    }).detach();
+    echo_later(request, respond, 200);
   });
   Client busy(server_->port()), idle(server_->port()), last(server_->port());
   busy.send(Client::request("GET", "/busy"));
