@@ -46,12 +46,10 @@ HWY_INLINE void add_columns(const float* const (&x)[kRows], const float* const (
 HWY_INLINE float add_lanes(const Vector (&lane)[kParts]) {
   alignas(64) float sum[kLanes];
   for (int p = 0; p < kParts; ++p) hn::Store(lane[p], Tag(), sum + p * kWidth);
-  const hn::CappedTag<float, 4> d;
-  static_assert(hn::MaxLanes(d) == 4, "128-bit vectors are assumed");
-  const auto quarter = [&](int q) { return hn::Load(d, sum + 4 * q); };
-  const auto four = hn::Add(hn::Add(quarter(0), quarter(2)), hn::Add(quarter(1), quarter(3)));
-  const auto two = hn::Add(four, hn::Shuffle1032(four));
-  return hn::GetLane(hn::Add(two, hn::Shuffle2301(two)));
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int l = 0; l < half; ++l) sum[l] += sum[l + half];
+  }
+  return sum[0];
 }
 
 template <int kRows, int kOuts>

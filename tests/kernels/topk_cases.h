@@ -66,6 +66,30 @@ inline NamedCases score_pattern_cases(int64_t n, int64_t k) {
   return cases;
 }
 
+// Terms of 2^60 that cancel over a few small ones: what is left depends on the order in which the
+// columns are added, in double too.
+inline TopKCase order_case(int64_t items, int64_t k, bool adjusted) {
+  const int64_t dim = 21;
+  Rng rng(5);
+  TopKCase c = gaussian_case(5, 2, items, dim, k);
+  for (float& v : c.query_data) v = 1.0F;
+  std::vector<int64_t> order(dim);
+  std::iota(order.begin(), order.end(), 0);
+  for (int64_t i = 0; i < items; ++i) {
+    std::shuffle(order.begin(), order.end(), rng);
+    float* item = &c.item_data[i * dim];
+    for (int64_t j = 0; j < 4; j += 2) {
+      item[order[j]] = std::ldexp(item[order[j]], 60);
+      item[order[j + 1]] = -item[order[j]];
+    }
+  }
+  if (adjusted) {  // every other item takes the way of the adjusted ones
+    c.adjust.resize(2);
+    for (int64_t i = 0; i < items; i += 2) c.adjust[1].emplace_back(i, 1.0F);
+  }
+  return c;
+}
+
 inline NamedCases magnitude_cases(int64_t items, int64_t k) {
   NamedCases cases;
   for (const float scale : {1e18F, 1e-18F, 1e-23F, 1e-30F}) {
@@ -81,15 +105,10 @@ inline NamedCases magnitude_cases(int64_t items, int64_t k) {
     }
   }
   cases.emplace_back("each item twice", duplicates);
-  TopKCase cancel = gaussian_case(5, 2, items, 16, k);  // large terms that cancel within a row
-  for (int64_t i = 0; i < items; ++i) {
-    for (int64_t j = 0; j < 16; j += 2) {
-      cancel.item_data[i * 16 + j] *= 1e7F;
-      cancel.item_data[i * 16 + j + 1] = -cancel.item_data[i * 16 + j];
-    }
+  for (const bool adjusted : {false, true}) {
+    cases.emplace_back(adjusted ? "order of additions, adjusted" : "order of additions",
+                       order_case(items, k, adjusted));
   }
-  for (int64_t j = 0; j < 32; j += 2) cancel.query_data[j + 1] = cancel.query_data[j] * 1.0000001F;
-  cases.emplace_back("cancellation", cancel);
   TopKCase zero = gaussian_case(6, 2, items, 8, k);
   std::fill(zero.query_data.begin(), zero.query_data.begin() + 8, 0.0F);
   cases.emplace_back("a zero query", zero);
@@ -126,8 +145,10 @@ inline NamedCases filter_cases(int64_t batch, int64_t items, int64_t k) {
   TopKCase several = plain;
   several.masks = {random_mask(rng, items, 0.3), random_mask(rng, items, 0.05),
                    std::vector<bool>(items, false)};
-  several.mask_of_row.emplace();
-  for (int64_t b = 0; b < batch; ++b) several.mask_of_row->push_back(static_cast<int>(b % 4) - 1);
+  several.mask_of_row.emplace();  // none passes for the first four rows, which are scored together
+  for (int64_t b = 0; b < batch; ++b) {
+    several.mask_of_row->push_back(b < 4 && batch > 4 ? 2 : static_cast<int>(b % 4) - 1);
+  }
   cases.emplace_back("masks by row", several);
 
   TopKCase best = plain;  // exactly the answer of the plain problem
@@ -155,8 +176,15 @@ inline NamedCases filter_cases(int64_t batch, int64_t items, int64_t k) {
   }
   cases.emplace_back("masks, exclusions and adjustments", mixed);
 
-  TopKCase huge = plain;  // deltas that no float sum could hold, and that cancel in list order
-  huge.adjust.assign(batch, {{0, 3e38F}, {0, 3e38F}, {1, 3e38F}, {1, -3e38F}, {1, 1.0F}});
+  TopKCase huge = plain;  // deltas that no float sum could hold, and whose order matters
+  huge.adjust.assign(batch, {{0, 3e38F}, {0, 3e38F}});
+  for (auto& row : huge.adjust) {
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      for (const int64_t id : {1, 2, 3}) {
+        row.emplace_back(id, repeat == 0 ? 3e38F : repeat == 1 ? -3e38F : 100.0F * id);
+      }
+    }
+  }
   cases.emplace_back("huge deltas", huge);
   return cases;
 }
