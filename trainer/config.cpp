@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <sstream>
 
@@ -231,6 +232,32 @@ nlohmann::json TrainerConfig::to_json() const {
   nlohmann::json out;
   visit_sections(*this, [&](const char* name, auto&& fields) { fields(Writer{out, name}); });
   return out;
+}
+
+TrainData data_from_config(const ConfigTree& config, const std::string& data_dir) {
+  const DataConfig names = TrainerConfig::from_config(config).data;
+  if (names.events.empty()) {
+    throw Error(ErrorKind::kArgument,
+                concat(config.name(),
+                       ": [data] names no events; add events = \"events.csv.gz\", or train from "
+                       "Python with fit(events)."),
+                "data.events");
+  }
+  namespace fs = std::filesystem;
+  const fs::path base =
+      data_dir.empty() ? fs::path(config.name()).parent_path() : fs::path(data_dir);
+  const auto source = [&](const std::string& name) {
+    DataSource out;
+    if (!name.empty()) out.path = (base / name).string();  // an absolute name stays as it is
+    return out;
+  };
+  TrainData data;
+  data.events = source(names.events);
+  data.items = source(names.items);
+  data.users = source(names.users);
+  data.valid = source(names.valid);
+  data.test = source(names.test);
+  return data;
 }
 
 std::string config_help() {

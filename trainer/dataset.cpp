@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "kernels/error.h"
+#include "trainer/cells.h"
 #include "trainer/event_log.h"
 #include "trainer/table.h"
 #include "trainer/text.h"
@@ -43,75 +44,6 @@ std::vector<std::string> wanted_columns(const Schema& schema, Group group, const
   std::vector<std::string> wanted = {id};
   for (const Feature* f : schema.group(group)) wanted.push_back(f->column);
   return wanted;
-}
-
-// Calls use(value) and adds the cell's place to a complaint of the feature code.
-template <class Use>
-void with_place(const SourceTable& table, int64_t row, const std::string& column, Use&& use) {
-  try {
-    use();
-  } catch (const Error& e) {
-    throw Error(e.kind(), concat(table.where(row), ", column '", column, "': ", e.what()),
-                e.field());
-  }
-}
-
-// Categories of a CSV are split from the text as it stands; what is no number in a column of
-// numbers is missing (`check_numbers` has seen to it that such cells are few); the rest is typed by
-// column.
-Value cell_for(const Feature& f, const Column& column, int64_t row) {
-  if (f.kind == FeatureKind::kNumber) {
-    Value value = column.number(row);
-    return std::holds_alternative<std::string>(value) ? Value{} : value;
-  }
-  const bool as_text = f.kind == FeatureKind::kCategories || f.kind == FeatureKind::kVector;
-  return as_text && column.type_name() == "text" ? column.raw(row) : column.cell(row);
-}
-
-// A column of numbers may hold a few words ("unknown"): up to 1 % of its filled cells count as
-// missing and are reported; more is the wrong type. Error(kData) names the first such cell.
-void check_numbers(const SourceTable& table, const Feature& feature, TrainObserver& observer) {
-  constexpr double kTolerated = 0.01;
-  const std::string path = concat(group_word(feature.group), ".", feature.name);
-  const Column column = table.column(feature.column, path);
-  int64_t filled = 0;
-  int64_t words = 0;
-  int64_t first = -1;
-  for (int64_t r = 0; r < column.rows(); ++r) {
-    if (column.missing(r)) continue;
-    ++filled;
-    if (!std::holds_alternative<std::string>(column.number(r))) continue;
-    if (words++ == 0) first = r;
-  }
-  if (words == 0) return;
-  const std::string found =
-      concat("'", std::get<std::string>(column.raw(first)), "' at ", table.where(first));
-  if (static_cast<double>(words) > kTolerated * static_cast<double>(filled)) {
-    throw Error(ErrorKind::kData,
-                concat(table.where(first), ": column '", feature.column, "' (", path,
-                       ") must hold numbers, got '", std::get<std::string>(column.raw(first)),
-                       "'; ", words, " of its ", filled,
-                       " cells are no numbers. Clean them or set "
-                       "kind = \"category\"."),
-                path);
-  }
-  observer.on_message(concat(table.name(), ": ", words, " of ", filled, " cells of column '",
-                             feature.column,
-                             "' are no numbers and count as missing (the first: ", found, ")."));
-}
-
-// The columns that hold the features of one group, in schema order; from_time features have none.
-std::vector<std::optional<Column>> feature_columns(const SourceTable& table, const Schema& schema,
-                                                   Group group) {
-  std::vector<std::optional<Column>> out;
-  for (const Feature* f : schema.group(group)) {
-    if (f->from_time != TimePart::kNone) {
-      out.emplace_back();
-    } else {
-      out.emplace_back(table.column(f->column, concat(group_word(group), ".", f->name)));
-    }
-  }
-  return out;
 }
 
 class Loader {

@@ -62,10 +62,10 @@ class Console : public TrainObserver {
 void print_table(const json& report) {
   if (report["test"].empty()) return;
   std::vector<std::string> measures;
-  for (const auto& [name, value] : report["test"].items()) {
-    const bool shown = name.starts_with("ndcg@") || name.starts_with("recall@") ||
-                       name.starts_with("mrr@") || name.starts_with("coverage@");
-    if (shown) measures.push_back(name);
+  for (const char* measure : {"recall@", "ndcg@", "mrr@", "coverage@"}) {
+    for (const int64_t k : report["settings"]["evaluation.k"]) {
+      measures.push_back(measure + std::to_string(k));
+    }
   }
   std::printf("%-18s", "test events");
   for (const auto& m : measures) std::printf(" %12s", m.c_str());

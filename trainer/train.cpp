@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <thread>
 
 #include "kernels/error.h"
@@ -198,32 +197,6 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
 }
 
 }  // namespace
-
-TrainData data_from_config(const ConfigTree& config, const std::string& data_dir) {
-  const DataConfig names = TrainerConfig::from_config(config).data;
-  if (names.events.empty()) {
-    throw Error(ErrorKind::kArgument,
-                concat(config.name(),
-                       ": [data] names no events; add events = \"events.csv.gz\", or train from "
-                       "Python with fit(events)."),
-                "data.events");
-  }
-  namespace fs = std::filesystem;
-  const fs::path base =
-      data_dir.empty() ? fs::path(config.name()).parent_path() : fs::path(data_dir);
-  const auto source = [&](const std::string& name) {
-    DataSource out;
-    if (!name.empty()) out.path = (base / name).string();  // an absolute name stays as it is
-    return out;
-  };
-  TrainData data;
-  data.events = source(names.events);
-  data.items = source(names.items);
-  data.users = source(names.users);
-  data.valid = source(names.valid);
-  data.test = source(names.test);
-  return data;
-}
 
 TrainResult train(const ConfigTree& config, const TrainData& data, TrainObserver& observer) {
   StageTimer timer;

@@ -1,0 +1,191 @@
+// The whole way on a small shop: train, beat popularity, repeat bit for bit, answer alike after
+// export, and say what is wrong.
+#include "trainer/train.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "model/encoder.h"
+#include "model/recommender.h"
+#include "tests/trainer/support.h"
+#include "trainer/dataset.h"
+#include "trainer/histories.h"
+#include "trainer/inputs.h"
+#include "trainer/two_tower.h"
+
+namespace hypertower {
+namespace {
+
+using testing::error_of;
+using testing::Folder;
+using testing::Messages;
+
+TrainResult train_shop(const Folder& folder, const std::string& more = "",
+                       Messages* messages = nullptr) {
+  ConfigTree config = testing::config_of(testing::kShopConfig);
+  for (size_t begin = 0; begin < more.size();) {
+    const size_t end = more.find(' ', begin);
+    const std::string setting = more.substr(begin, end - begin);
+    config.set(setting.substr(0, setting.find('=')), setting.substr(setting.find('=') + 1));
+    begin = end == std::string::npos ? more.size() : end + 1;
+  }
+  Messages own;
+  return train(config, testing::shop_data(folder), messages != nullptr ? *messages : own);
+}
+
+TEST(TwoTower, HasTheParametersOfTheArchitecture) {
+  const Folder folder;
+  Messages messages;
+  const ConfigTree config = testing::config_of(testing::kShopConfig);
+  const Dataset data =
+      load_dataset(Schema::from_config(config), DataConfig{}, testing::shop_data(folder), messages);
+  const TwoTower towers(Architecture::from_config(config), data.features, data.items.size(), {}, 0,
+                        at::kCPU);
+  Weights weights;
+  for (const auto& p : towers.named_parameters()) {
+    const at::Tensor value = p.value().contiguous();
+    Tensor& t = weights[p.key()];
+    t.shape.assign(value.sizes().begin(), value.sizes().end());
+    t.data.assign(value.const_data_ptr<float>(), value.const_data_ptr<float>() + value.numel());
+  }
+  // The encoder refuses missing, left-over and misshapen tensors by name.
+  EXPECT_NO_THROW(Encoder(Architecture::from_config(config), data.features, weights));
+}
+
+TEST(Train, BeatsEveryBaselineOnAShop) {
+  const Folder folder;
+  Messages messages;
+  const TrainResult r = train_shop(folder, "", &messages);
+  for (const auto& [name, metrics] : r.report["baselines"].items()) {
+    EXPECT_GT(r.report["test"]["ndcg@5"].get<double>(), metrics["ndcg@5"].get<double>()) << name;
+  }
+  EXPECT_EQ(r.report["baselines"].size(), 3U);
+  EXPECT_TRUE(r.report["beats_baselines"].get<bool>());
+  EXPECT_EQ(r.report["counts"]["events"], 1440);
+  EXPECT_EQ(r.report["test"]["events"], r.report["counts"]["test_events"]);
+  EXPECT_GE(messages.epochs.size(), 2U);
+  EXPECT_EQ(r.model.people.size(), 60U);
+  EXPECT_FALSE(r.model.exclude_seen_by_default);  // the shop's users repeat themselves
+}
+
+TEST(Train, TheSameSeedGivesTheSameBits) {
+  const Folder folder;
+  const TrainResult a = train_shop(folder, "training.epochs=2");
+  const TrainResult b = train_shop(folder, "training.epochs=2");
+  const TrainResult c = train_shop(folder, "training.epochs=2 training.seed=1");
+  const TrainResult d = train_shop(folder, "training.epochs=2 training.threads=2");
+  for (const auto& [name, tensor] : a.model.weights) {
+    EXPECT_EQ(tensor.data, b.model.weights.at(name).data) << name;
+  }
+  EXPECT_EQ(a.model.catalogue.vectors, b.model.catalogue.vectors);
+  EXPECT_EQ(a.report["test"], b.report["test"]);
+  EXPECT_NE(a.model.catalogue.vectors, c.model.catalogue.vectors);
+  EXPECT_EQ(a.model.data_fingerprint, c.model.data_fingerprint);
+  EXPECT_EQ(d.model.weights.size(), a.model.weights.size());
+}
+
+TEST(Train, ExportsWhatEvaluatesTheSame) {
+  const Folder folder;
+  TrainResult r = train_shop(folder, "training.epochs=3");
+  // The test part as a file of its own.
+  std::string lines = "user_id,item_id,timestamp,weather\n";
+  std::istringstream all(testing::shop_events());
+  std::string line;
+  for (int row = -1; std::getline(all, line); ++row) {
+    if (row >= 1440 - 144) lines += line + "\n";
+  }
+  const PeopleInMemory people(r.model.people);
+  EvaluateOptions options;
+  options.k = {5, 10};
+  options.people = &people;
+  options.by = "context.weather";
+  const nlohmann::json expected = r.report["test"];
+  const nlohmann::json popularity = r.report["baselines"]["popularity"];
+  const Recommender model(std::move(r.model));
+  const auto got =
+      evaluate(model, {.path = folder.write("test.csv", lines), .table = nullptr}, options);
+  for (const auto& [name, value] : expected.items()) {
+    EXPECT_NEAR(got[name].get<double>(), value.get<double>(), 0.01) << name;
+  }
+  EXPECT_NEAR(got["baselines"]["popularity"]["ndcg@10"].get<double>(),
+              popularity["ndcg@10"].get<double>(), 1e-9);
+  EXPECT_EQ(got["by"]["sun"]["events"].get<int>() + got["by"]["rain"]["events"].get<int>(), 144);
+  options.by = "context.wether";
+  EXPECT_EQ(error_of([&] {
+              evaluate(model, {.path = folder.at("test.csv"), .table = nullptr}, options);
+            }),
+            "by: 'context.wether' is no feature of this model. Did you mean 'context.weather'?");
+}
+
+TEST(Train, SampledSoftmaxLearnsToo) {
+  const Folder folder;
+  const TrainResult r = train_shop(folder, "training.loss=sampled_softmax training.negatives=16");
+  EXPECT_TRUE(r.report["beats_baselines"].get<bool>());
+}
+
+TEST(Train, SaysWhenABaselineIsAsGood) {
+  const Folder folder;
+  Messages messages;
+  const TrainResult r = train_shop(
+      folder, "training.epochs=1 training.lr=0 training.table_lr=0 training.item_start=random",
+      &messages);
+  EXPECT_FALSE(r.report["beats_baselines"].get<bool>());
+  bool said = false;
+  for (const auto& text : messages.texts) {
+    said = said || text.find("is at least as good as the model") != std::string::npos;
+  }
+  EXPECT_TRUE(said);
+}
+
+TEST(Train, StopsWhenTheObserverSaysSo) {
+  struct Impatient : TrainObserver {
+    int epochs = 0;
+    bool on_epoch(const nlohmann::json&) override { return ++epochs < 2; }
+  };
+  const Folder folder;
+  Impatient observer;
+  const TrainResult r =
+      train(testing::config_of(testing::kShopConfig), testing::shop_data(folder), observer);
+  EXPECT_EQ(observer.epochs, 2);
+  EXPECT_EQ(r.report["epochs"].size(), 2U);  // no refit after a stop
+}
+
+TEST(Train, NamesTheParameterThatDiverged) {
+  const Folder folder;
+  const std::string message = error_of([&] { train_shop(folder, "training.table_lr=1e30"); });
+  EXPECT_NE(message.find("table_lr"), std::string::npos) << message;
+}
+
+TEST(Train, WorksWithoutValidationTestAndFeatures) {
+  const Folder folder;
+  Messages messages;
+  const ConfigTree config = testing::config_of(
+      "[data]\nsplit = \"last\"\n[columns]\nuser = \"u\"\nitem = \"i\"\n[model]\ndim = 8\n"
+      "[training]\nepochs = 2\ndevice = \"cpu\"\nthreads = 1\n");
+  TrainData data;
+  data.events.path = folder.write("e.csv", "u,i\n1,10\n1,20\n2,20\n2,30\n");
+  const TrainResult r = train(config, data, messages);
+  EXPECT_TRUE(r.report["test"].empty());
+  EXPECT_TRUE(r.model.user_ids_are_integers);
+  EXPECT_EQ(r.report["epochs"].size(), 2U);
+  const Recommender model(r.model);
+  Request request;
+  request.history = {{.item = "10", .kind = "", .time = {}, .context = {}}};
+  RecommendOptions options;
+  options.k = 10;  // more than there are items
+  const auto answers = model.recommend({&request, 1}, options, nullptr, Exec{});
+  EXPECT_LE(answers[0].hits.size(), 3U);
+}
+
+TEST(Train, RefusesCudaWhereThereIsNone) {
+  if (cuda_available()) GTEST_SKIP() << "this machine has a CUDA device";
+  const Folder folder;
+  EXPECT_EQ(
+      error_of([&] { train_shop(folder, "training.device=cuda"); }),
+      "training.device = \"cuda\", but no CUDA device can be used here; leave \"auto\" or set "
+      "\"cpu\".");
+}
+
+}  // namespace
+}  // namespace hypertower
