@@ -24,7 +24,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 // A row is asked for this many ids before it is summed: the latency of memory at a few ns per id.
 inline constexpr int64_t kPrefetchDistance = 16;
 
-inline void prefetch_row(const float* row, int64_t dim) {
+// Must be inlined: GCC drops calls of a function that only prefetches, as one without effects.
+HWY_INLINE void prefetch_row(const float* row, int64_t dim) {
   constexpr int64_t kLine = 64 / sizeof(float);
   constexpr int64_t kMaxLines = 16;  // beyond that the hardware follows the stream itself
   const int64_t end = HWY_MIN(dim, kMaxLines * kLine);

@@ -2,6 +2,7 @@
 #include "kernels/embedding.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <limits>
 
@@ -93,6 +94,29 @@ TEST(EmbeddingBag, PaddedTableAndOutputKeepTheirPadding) {
     EXPECT_EQ(out[b * 9 + 7], -7.0F);
     EXPECT_EQ(out[b * 9 + 8], -7.0F);
   }
+}
+
+// The table is only reserved: its few touched rows are all that takes memory.
+TEST(EmbeddingBag, RowsBeyondFourBillionElementsAreFound) {
+  constexpr int64_t kRows = (int64_t{1} << 32) / 64 + 100;
+  constexpr size_t kBytes = kRows * 64 * sizeof(float);
+  void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) GTEST_SKIP() << "cannot reserve 17 GB of addresses";
+  const MatrixView<float> table(static_cast<float*>(memory), kRows, 64);
+  const std::vector<int64_t> ids = {kRows - 1, 5, kRows - 1}, offsets = {0, 3};
+  const Bags bags{ids.data(), offsets.data(), nullptr, 3, 1, "big"};
+  std::fill_n(table.row(kRows - 1), 64, 2.0F);
+  std::fill_n(table.row(5), 64, 1.0F);
+  std::vector<float> out(64), grad(64, 1.0F);
+  embedding_bag(table, bags, Pool::kSum, BadIds::kThrow, {out.data(), 1, 64}, {});
+  EXPECT_EQ(out, std::vector<float>(64, 5.0F));
+  const EmbeddingPlan plan(kRows, bags, BadIds::kThrow, {});
+  embedding_backward(table, {}, {}, plan, bags, Pool::kSum, {grad.data(), 1, 64},
+                     {.kind = Optimizer::kSgd, .lr = 0.5F}, {});
+  EXPECT_EQ(*table.row(kRows - 1), 1.0F);
+  EXPECT_EQ(*table.row(5), 0.5F);
+  munmap(memory, kBytes);
 }
 
 TEST(EmbeddingBag, AnyNumberOfThreadsGivesTheSameBits) {
