@@ -62,9 +62,7 @@ __device__ inline uint64_t select_threshold(const RowKeys& keys, int64_t k) {
     __syncthreads();
     prefix |= static_cast<uint64_t>(digit_of_kth) << shift;
     k = wanted_in_digit;
-    const bool stop = done;
-    __syncthreads();
-    if (stop) break;
+    if (done) break;
   }
   return prefix;
 }

@@ -103,6 +103,14 @@ TEST(CudaTopK, ChunksDoNotMatter) {
   }
 }
 
+// Every item of every chunk is a candidate.
+TEST(CudaTopK, AChunkOfCandidatesFits) {
+  std::vector<float> ascending(1100);
+  std::iota(ascending.begin(), ascending.end(), 0.0F);
+  const TopKCase c = scores_case(ascending, 5);
+  expect_same(run_cuda(c), reference(c));
+}
+
 TEST(CudaTopK, AgreesOnHardScores) {
   expect_reference(score_pattern_cases(260, 1));
   expect_reference(score_pattern_cases(260, 20));
