@@ -187,7 +187,8 @@ void bind_recommender(py::module_& m) {
             for (py::handle item : features) {
               const std::string path = "items[" + std::to_string(records.size()) + "]";
               Record record;
-              for (const auto& [name, value] : to_json(item, path).items()) {
+              const nlohmann::json fields = to_json(item, path);
+              for (const auto& [name, value] : fields.items()) {
                 record.emplace_back(name, value_from_json(value, path + "." + name));
               }
               records.push_back(std::move(record));

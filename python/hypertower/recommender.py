@@ -124,7 +124,8 @@ class Recommender:
         history."""
         core = self._fitted()
         if test is None:
-            return dict(self._facts["metrics"])
+            held_back = self._facts["metrics"]
+            return {**held_back["test"], "baselines": held_back["baselines"]}
         from ._torch_part import load_trainer
 
         return load_trainer().evaluate(core, to_source(test, "test"), self._people, by or "",

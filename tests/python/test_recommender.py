@@ -153,7 +153,7 @@ def test_evaluate_has_metrics_and_baselines(fitted: ht.Recommender, world: Path)
 
 
 def test_messages(rec: ht.Recommender) -> None:
-    with pytest.raises(ht.SchemaError, match=r"requests\[1\].*'huor'.*Did you mean 'hour'"):
+    with pytest.raises(ht.SchemaError, match=r"requests\[1\]\.context\.huor.*Did you mean 'hour'"):
         rec.recommend([{}, {"context": {"huor": 3}}])
     with pytest.raises(ht.SchemaError, match="Did you mean 'context'"):
         rec.recommend([{"contxt": {}}])
