@@ -28,7 +28,8 @@ foreach(variant plain asan tsan)
   target_compile_features(cuemu_core_${variant} PRIVATE cxx_std_20)
   target_compile_definitions(cuemu_core_${variant} PRIVATE ${define})
   target_compile_options(cuemu_core_${variant} PRIVATE
-    -O2 -g1 -fno-tree-loop-distribute-patterns -fno-omit-frame-pointer -fno-lto)
+    -O2 -g1 $<IF:$<CXX_COMPILER_ID:GNU>,-fno-tree-loop-distribute-patterns,-fno-builtin>
+    -fno-omit-frame-pointer -fno-lto)
   target_link_libraries(cuemu_core_${variant} PRIVATE Threads::Threads)
 
   # What programs of this variant are compiled and linked with.
@@ -45,16 +46,20 @@ foreach(variant plain asan tsan)
                                                    Threads::Threads)
 endforeach()
 
-# Old ThreadSanitizer runtimes refuse a kernel that randomises more than 28 bits of addresses.
-set(cuemu_tsan_launcher "")
+# Older sanitizer runtimes fail where the system randomises more than 28 bits of addresses.
+set(cuemu_launcher "")
 if(EXISTS /proc/sys/vm/mmap_rnd_bits)
   file(READ /proc/sys/vm/mmap_rnd_bits cuemu_random_bits)
   find_program(CUEMU_SETARCH setarch)
   if(cuemu_random_bits GREATER 28 AND CUEMU_SETARCH)
-    set(cuemu_tsan_launcher "${CUEMU_SETARCH}" --addr-no-randomize)
+    execute_process(COMMAND "${CUEMU_SETARCH}" --addr-no-randomize true
+                    RESULT_VARIABLE cuemu_status OUTPUT_QUIET ERROR_QUIET)
+    if(cuemu_status EQUAL 0)
+      set(cuemu_launcher "${CUEMU_SETARCH}" --addr-no-randomize)
+    endif()
   endif()
 endif()
-set_property(GLOBAL PROPERTY CUEMU_TSAN_LAUNCHER "${cuemu_tsan_launcher}")
+set_property(GLOBAL PROPERTY CUEMU_LAUNCHER "${cuemu_launcher}")
 
 # cuemu_sources(OUT a.cu b.cpp ...): absolute paths, each .cu replaced by a C++ file including it.
 function(cuemu_sources out)
@@ -85,12 +90,14 @@ function(cuemu_add_program target variant)
   string(TOUPPER "CUEMU_VARIANT_${variant}" define)
   target_compile_definitions(${target} PRIVATE ${define})
   target_link_libraries(${target} PRIVATE cuemu_${variant})
+  # Many programs share sources; tools that read the compilation database want each once.
+  set_target_properties(${target} PROPERTIES EXPORT_COMPILE_COMMANDS OFF)
 endfunction()
 
 # cuemu_add_run(NAME TARGET VARIANT ENV...): one ctest run of a program under one schedule.
 function(cuemu_add_run name target variant)
-  get_property(launcher GLOBAL PROPERTY CUEMU_TSAN_LAUNCHER)
-  if(NOT variant STREQUAL "tsan")
+  get_property(launcher GLOBAL PROPERTY CUEMU_LAUNCHER)
+  if(variant STREQUAL "plain")
     set(launcher "")
   endif()
   add_test(NAME ${name} COMMAND ${launcher} $<TARGET_FILE:${target}>)

@@ -17,7 +17,7 @@ using ::testing::ExitedWithCode;
 
 class Fault : public ::testing::Test {
  protected:
-  Fault() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+  Fault() { ::testing::GTEST_FLAG(death_test_style) = "threadsafe"; }
 };
 
 template <class... P>

@@ -222,7 +222,7 @@ bool ended_badly(int status) {
 class Caught : public ::testing::TestWithParam<Mutant> {};
 
 TEST_P(Caught, BySomeSchedule) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
   const std::string report = expected_report(GetParam());
   if (report.empty()) GTEST_SKIP() << "this variant does not see this fault";
   EXPECT_EXIT(run_schedules(GetParam().run), ended_badly, report);
@@ -233,7 +233,7 @@ INSTANTIATE_TEST_SUITE_P(Mutants, Caught, ::testing::ValuesIn(kMutants),
 class Clean : public ::testing::TestWithParam<Mutant> {};
 
 TEST_P(Clean, UnderAllSchedules) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
   EXPECT_EXIT(run_schedules(GetParam().run), ended_cleanly, "all schedules passed");
 }
 INSTANTIATE_TEST_SUITE_P(Controls, Clean, ::testing::ValuesIn(kControls),

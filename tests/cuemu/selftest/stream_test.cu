@@ -179,7 +179,7 @@ TEST_F(LateStreams, ShowPinnedMemoryThatIsReusedTooEarly) {
 }
 
 TEST_F(LateStreams, ShowMemoryThatIsFreedOnAnotherStream) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
   const auto mistake = [&] {
     int* scratch = nullptr;
     cudaMallocAsync(&scratch, kSize * sizeof(int), free_);
