@@ -273,7 +273,11 @@ std::optional<double> seconds_from(const Value& value) {
   if (const auto* d = std::get_if<double>(&value)) {
     return std::isfinite(*d) ? std::optional(*d) : std::nullopt;
   }
-  if (const auto* s = std::get_if<std::string>(&value)) return parse_iso(*s);
+  if (const auto* s = std::get_if<std::string>(&value)) {
+    // One broken cell makes a text of the whole column; it alone is to blame.
+    const auto x = parse_number(*s);
+    return x && std::isfinite(*x) ? x : parse_iso(*s);
+  }
   return std::nullopt;
 }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <limits>
 #include <sstream>
+#include <utility>
 
 #include "kernels/error.h"
 #include "trainer/text.h"
@@ -201,12 +202,14 @@ void check_together(const ConfigTree& config, const TrainerConfig& c) {
                        ": data.separator must be one character, got '", c.data.separator, "'."),
                 "data.separator");
   }
-  if (c.data.split != "given" && !c.data.valid.empty()) {
+  for (const auto& [key, file] : {std::pair("valid", &c.data.valid), {"test", &c.data.test}}) {
+    if (c.data.split == "given" || file->empty()) continue;
+    const std::string path = concat("data.", key);
     throw Error(ErrorKind::kSchema,
-                concat(config.where("data.valid"),
-                       ": data.valid is used with data.split = \"given\" only, but split is '",
-                       c.data.split, "'; set split = \"given\" or leave valid out."),
-                "data.valid");
+                concat(config.where(path), ": ", path,
+                       " is used with data.split = \"given\" only, but split is '", c.data.split,
+                       "'; set split = \"given\" or leave ", key, " out."),
+                path);
   }
 }
 

@@ -80,7 +80,7 @@ class Loop {
       const auto start = Clock::now();
       nlohmann::json report = {{"stage", task_.stage}, {"epoch", epoch}, {"epochs", task_.epochs}};
       report["train_loss"] = train_epoch(epoch);
-      check_finite();
+      check_parameters(*towers_, step_);
       if (!task_.valid.empty()) {
         const Evaluation e =
             evaluate_towers(*towers_, inputs_, task_.valid, config_.evaluation.k, exclude_seen_);
@@ -98,7 +98,7 @@ class Loop {
       report["seconds"] = seconds_since(start);
       result.epochs.push_back(report);
       result.stopped = !observer_.on_epoch(report);
-      if (!task_.valid.empty() && without_progress > config_.training.patience) break;
+      if (!task_.valid.empty() && without_progress >= config_.training.patience) break;
     }
     if (!best.empty()) restore(*towers_, best);
     towers_->eval();
@@ -147,7 +147,7 @@ class Loop {
       try {
         loss = batch_loss(batch);
       } catch (const Error& e) {
-        if (e.kind() == ErrorKind::kNumeric) check_finite();
+        if (e.kind() == ErrorKind::kNumeric) check_parameters(*towers_, step_);
         throw;
       }
       loss.backward();
@@ -239,16 +239,6 @@ class Loop {
                      at::arange(n + 1, at::dtype(at::kLong).device(inputs_.device)));
   }
 
-  void check_finite() const {
-    for (const auto& p : towers_->named_parameters()) {
-      if (at::isfinite(p.value()).all().item<bool>()) continue;
-      throw Error(ErrorKind::kNumeric,
-                  concat("training diverged at step ", step_, ": parameter '", p.key(),
-                         "' holds NaN or infinity; lower training.lr or training.table_lr."),
-                  p.key());
-    }
-  }
-
   void report_progress(int64_t epoch, int64_t done, int64_t total, Clock::time_point start) {
     TrainObserver::Progress progress;
     progress.stage = task_.stage;
@@ -274,6 +264,16 @@ class Loop {
 };
 
 }  // namespace
+
+void check_parameters(const TwoTower& towers, int64_t step) {
+  for (const auto& p : towers.named_parameters()) {
+    if (at::isfinite(p.value()).all().item<bool>()) continue;
+    throw Error(ErrorKind::kNumeric,
+                concat("training diverged at step ", step, ": parameter '", p.key(),
+                       "' holds NaN or infinity; lower training.lr or training.table_lr."),
+                p.key());
+  }
+}
 
 int64_t batch_size_for(const TrainingConfig& config, int64_t events) {
   constexpr int64_t kLeast = 32;

@@ -37,6 +37,9 @@ FitResult fit_towers(const TrainingInputs& inputs, const Architecture& architect
                      const TrainerConfig& config, bool exclude_seen, const FitTask& task,
                      TrainObserver& observer);
 
+// Error(kNumeric) naming the first parameter that holds NaN or infinity, and the step.
+void check_parameters(const TwoTower& towers, int64_t step);
+
 // config.batch_size, or by rule when that is 0: the power of two near a hundredth of the events,
 // within [32, 512], so that little data still gets enough steps.
 int64_t batch_size_for(const TrainingConfig& config, int64_t events);

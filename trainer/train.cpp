@@ -47,6 +47,24 @@ class StageTimer {
   nlohmann::json seconds_ = nlohmann::json::object();
 };
 
+// Asks torch for the deterministic variant of its own CUDA functions while a training runs (on the
+// CPU they are deterministic anyway).
+class Deterministic {
+ public:
+  Deterministic()
+      : before_(at::globalContext().deterministicAlgorithms()),
+        warn_only_before_(at::globalContext().deterministicAlgorithmsWarnOnly()) {
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  }
+  ~Deterministic() { at::globalContext().setDeterministicAlgorithms(before_, warn_only_before_); }
+  Deterministic(const Deterministic&) = delete;
+  Deterministic& operator=(const Deterministic&) = delete;
+
+ private:
+  bool before_;
+  bool warn_only_before_;
+};
+
 at::Device device_for(const TrainingConfig& config) {
   const bool available = cuda_available() && torch::cuda::is_available();
   if (config.device == "cuda" && !available) {
@@ -207,6 +225,7 @@ TrainResult train(const ConfigTree& config, const TrainData& data, TrainObserver
   const auto cores = static_cast<int64_t>(std::max(1U, std::thread::hardware_concurrency()));
   at::set_num_threads(
       static_cast<int>(settings.training.threads > 0 ? settings.training.threads : cores));
+  const Deterministic deterministic;
   const Dataset dataset = load_dataset(schema, settings.data, data, observer);
   return train_on(dataset, architecture, settings, device, timer, observer);
 }

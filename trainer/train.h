@@ -58,16 +58,16 @@ class TrainObserver {
     int64_t done = 0;   // batches, rows or files
     int64_t total = 0;
     double per_second = 0;    // of `done`
-    double seconds_left = 0;  // of this stage
-    int64_t epoch = 0;        // 1-based, in "train" and "refit"
+    double seconds_left = 0;  // of this epoch
+    int64_t epoch = 0;        // 1-based
   };
 
   virtual ~TrainObserver() = default;
   // One finding in one sentence: what was read, dropped, decided.
   virtual void on_message(const std::string& /*text*/) {}
   virtual void on_progress(const Progress& /*progress*/) {}
-  // {"stage","epoch","epochs","train_loss","valid_loss","seconds", "recall@10", ...}. Return false
-  // to stop cleanly: the best epoch so far is kept, evaluated and exported.
+  // {"stage","epoch","epochs","train_loss","gain","seconds","recall@10", ...}; "refit" has no
+  // metrics. Return false to stop cleanly: the best epoch so far is kept, evaluated and exported.
   virtual bool on_epoch(const nlohmann::json& /*metrics*/) { return true; }
 };
 

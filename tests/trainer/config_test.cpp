@@ -41,6 +41,9 @@ TEST(TrainerConfig, ChecksRangesAndWords) {
             "shop.toml:2: data.split is 'tim', which is none of its values. Did you mean 'time'?");
   EXPECT_EQ(parse_error("[data]\nseparator = \"::\"\n"),
             "shop.toml:2: data.separator must be one character, got '::'.");
+  EXPECT_EQ(parse_error("[data]\ntest = \"t.csv\"\n"),
+            "shop.toml:2: data.test is used with data.split = \"given\" only, but split is 'time'; "
+            "set split = \"given\" or leave test out.");
   EXPECT_EQ(parse_error("[evaluation]\nk = []\n"),
             "shop.toml:2: evaluation.k must be an integer or a list of integers, got [].");
 }

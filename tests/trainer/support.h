@@ -3,9 +3,11 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -19,9 +21,9 @@ class Folder {
  public:
   Folder() {
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    path_ = std::filesystem::temp_directory_path() /
-            (std::string("hypertower_") + info->test_suite_name() + "_" + info->name() + "_" +
-             std::to_string(::getpid()));
+    std::ostringstream name;
+    name << "hypertower_" << info->test_suite_name() << "_" << info->name() << "_" << ::getpid();
+    path_ = std::filesystem::temp_directory_path() / name.str();
     std::filesystem::create_directories(path_);
   }
   ~Folder() { std::filesystem::remove_all(path_); }
@@ -67,36 +69,33 @@ inline ConfigTree config_of(const std::string& toml) {
 // 60 users, 40 items in 4 groups; each user walks through the items of one group in a cycle, from a
 // place of their own, and every tenth event strays. The next item follows from the last one.
 inline std::string shop_events(int events_per_user = 24) {
-  std::string text = "user_id,item_id,timestamp,weather\n";
+  std::ostringstream text;
+  text << "user_id,item_id,timestamp,weather\n";
   int tick = 0;
   for (int step = 0; step < events_per_user; ++step) {
     for (int user = 0; user < 60; ++user) {
       const int group = user % 4;
       const bool stray = (step * 7 + user * 3) % 10 == 0;
       const int place = stray ? (user * 13 + step * 5) % 40 : group * 10 + (user / 4 + step) % 10;
-      text += "u" + std::to_string(user) + ",i" + std::to_string(place) + "," +
-              std::to_string(1600000000 + 60 * tick++) + "," + (step % 2 == 0 ? "sun" : "rain") +
-              "\n";
+      text << "u" << user << ",i" << place << "," << 1600000000 + 60 * tick++ << ","
+           << (step % 2 == 0 ? "sun" : "rain") << "\n";
     }
   }
-  return text;
+  return text.str();
 }
 
 inline std::string shop_items() {
-  std::string text = "item_id,group,price\n";
-  for (int i = 0; i < 40; ++i) {
-    text += "i" + std::to_string(i) + ",g" + std::to_string(i / 10) + "," +
-            std::to_string(1 + i % 7) + ".5\n";
-  }
-  return text;
+  std::ostringstream text;
+  text << "item_id,group,price\n";
+  for (int i = 0; i < 40; ++i) text << "i" << i << ",g" << i / 10 << "," << 1 + i % 7 << ".5\n";
+  return text.str();
 }
 
 inline std::string shop_users() {
-  std::string text = "user_id,age\n";
-  for (int u = 0; u < 60; ++u) {
-    text += "u" + std::to_string(u) + "," + std::to_string(20 + u % 40) + "\n";
-  }
-  return text;
+  std::ostringstream text;
+  text << "user_id,age\n";
+  for (int u = 0; u < 60; ++u) text << "u" << u << "," << 20 + u % 40 << "\n";
+  return text.str();
 }
 
 inline const char* kShopConfig = R"(

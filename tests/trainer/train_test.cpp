@@ -4,12 +4,14 @@
 
 #include <gtest/gtest.h>
 
-#include <set>
+#include <cmath>
+#include <sstream>
 
 #include "model/encoder.h"
 #include "model/recommender.h"
 #include "tests/trainer/support.h"
 #include "trainer/dataset.h"
+#include "trainer/fit.h"
 #include "trainer/histories.h"
 #include "trainer/inputs.h"
 #include "trainer/two_tower.h"
@@ -151,10 +153,21 @@ TEST(Train, StopsWhenTheObserverSaysSo) {
   EXPECT_EQ(r.report["epochs"].size(), 2U);  // no refit after a stop
 }
 
-TEST(Train, NamesTheParameterThatDiverged) {
+TEST(CheckParameters, NamesTheOneThatDiverged) {
   const Folder folder;
-  const std::string message = error_of([&] { train_shop(folder, "training.table_lr=1e30"); });
-  EXPECT_NE(message.find("table_lr"), std::string::npos) << message;
+  Messages messages;
+  const ConfigTree config = testing::config_of(testing::kShopConfig);
+  const Dataset data =
+      load_dataset(Schema::from_config(config), DataConfig{}, testing::shop_data(folder), messages);
+  const TwoTower towers(Architecture::from_config(config), data.features, data.items.size(), {}, 0,
+                        at::kCPU);
+  EXPECT_NO_THROW(check_parameters(towers, 7));
+  const at::NoGradGuard no_grad;
+  towers.named_parameters()["item.bias.weight"][3] = std::nan("");
+  EXPECT_EQ(
+      error_of([&] { check_parameters(towers, 7); }),
+      "training diverged at step 7: parameter 'item.bias.weight' holds NaN or infinity; lower "
+      "training.lr or training.table_lr.");
 }
 
 TEST(Train, WorksWithoutValidationTestAndFeatures) {
