@@ -52,7 +52,7 @@ class ColumnMask {
     if (in_.column_item != nullptr) {
       items_.for_each(in_.column_item[in_.target[row]], unless_target);
     }
-    if (in_.column_user != nullptr && in_.row_user[row] >= 0) {
+    if (in_.column_user != nullptr) {
       users_.for_each(in_.row_user[row], unless_target);
     }
     if (in_.row_exclude.offsets != nullptr) {

@@ -240,9 +240,7 @@ void softmax_loss_backward(const SoftmaxLossInput& in, const float* log_z, const
   const Problem problem(in, exec);
   const int64_t padded_rows = problem.blocks * kTileRows;
   const int64_t ld = problem.ld;
-  // The rows that fill up the last block: a probability of 0 whatever the logit.
   const Floats shift = zeros(padded_rows), coefficient = zeros(padded_rows);
-  std::fill_n(shift.get(), padded_rows, kInfinity);
   for (int64_t b = 0; b < problem.rows; ++b) {
     shift[b] = log_z[b];
     coefficient[b] = grad_loss[b] * (in.weight != nullptr ? in.weight[b] : 1.0F) * in.scale;
