@@ -188,6 +188,8 @@ TEST(EmbeddingCuda, RowAndWeightGradientsMatchOracle) {
     for (bool weighted : {false, true}) {
       Lookup lookup = make_lookup(6, dim, kBags, weighted ? Pool::kMean : Pool::kSum, weighted);
       lookup.ids[2] = -1;
+      lookup.ids[5] = 8 + 1;  // the bits that are sorted name row 1
+      lookup.ids[9] = (int64_t{1} << 32) + 2;
       const OnDevice device(lookup);
       const EmbeddingPlan plan(6, device.bags(), BadIds::kDrop, kCuda);
       const DeviceArray<float> rows(plan.unique_rows() * dim);
