@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "kernels/error.h"
+#include "model/model_directory.h"
 #include "server/options.h"
 #include "server/server.h"
 
@@ -67,6 +68,7 @@ int run(const ServerOptions& options) {
 
   raise_descriptor_limit();
   set_up_log(options.log_level);
+  inspect_model_directory(options.model);  // a wrong path must not leave a state behind
   Server server(options);
   spdlog::info("state in {}", options.state);
 
