@@ -93,7 +93,7 @@ def test_the_server_answers_as_python_does(server: Server, model: Path) -> None:
     when = 1_715_000_000
     requests = [{"time": when, **r} for r in requests]
     ids, scores = rec.recommend(requests, k=8)
-    status, answer = server.call("/v1/recommend", {"requests": [{**r, "k": 8} for r in requests]})
+    status, answer = server.call("/v1/recommend", {"requests": requests, "k": 8})
     assert status == 200, answer
     for r, response in enumerate(answer["responses"]):
         found = [i for i in ids[r] if i is not None]
@@ -119,7 +119,7 @@ def test_an_event_changes_the_next_answer_and_survives_a_kill(model: Path, tmp_p
     status, answer = again.call("/v1/events", {"events": [event]})
     assert (answer["accepted"], answer["duplicates"]) == (0, 1)
     status, person = again.call("/v1/users/new%20person")
-    assert status == 200 and len(person["history"]) == 1
+    assert status == 200 and len(person["events"]) == 1
     assert again.call("/v1/users/new%20person", method="DELETE")[0] == 200
     assert again.recommend(**ask) == before
     assert again.stop() == 0
@@ -170,7 +170,7 @@ def test_port_taken_and_model_missing_are_one_sentence(server: Server, model: Pa
     taken = subprocess.run(
         [sys.executable, "-m", "hypertower", "serve", str(model), "--http", port, "--state",
          str(tmp_path / "s2"), "--log-level", "warn"], capture_output=True, text=True, timeout=30)
-    assert taken.returncode == 1 and port in taken.stderr and "in use" in taken.stderr
+    assert taken.returncode == 1 and port in taken.stderr and "taken by another" in taken.stderr
     missing = tmp_path / "none"
     gone = subprocess.run([sys.executable, "-m", "hypertower", "serve", str(missing)],
                           capture_output=True, text=True, timeout=30)
