@@ -100,12 +100,12 @@ ConfigTree ConfigTree::from_json(json tree, const std::string& name) {
 }
 
 void ConfigTree::set(const std::string& dotted_path, const std::string& value_text) {
-  json value = value_text;
+  json value;
   try {
     const toml::table parsed = toml::parse("value = " + value_text);
-    if (parsed.size() == 1) value = convert(*parsed.get("value"));
+    value = parsed.size() == 1 ? convert(*parsed.get("value")) : json(value_text);
   } catch (const toml::parse_error&) {
-    // A bare word: text, as in --set training.loss=sampled_softmax.
+    value = value_text;  // a bare word is text, as in --set training.loss=sampled_softmax
   }
   set(dotted_path, std::move(value));
 }
