@@ -145,6 +145,11 @@ struct Mutant {
 constexpr const char* kWrong = "wrong result";
 constexpr const char* kRace = "data race";
 constexpr const char* kPoison = "use-after-poison";
+#if defined(__clang__)
+constexpr const char* kMisaligned = kWrong;  // its vectors are loaded by parts, which no check sees
+#else
+constexpr const char* kMisaligned = "misaligned address";
+#endif
 constexpr const char* kDiverges = "divergent barrier";
 
 const Mutant kMutants[] = {
@@ -167,11 +172,11 @@ const Mutant kMutants[] = {
     {"MissingAtomic", run_collect<Bug::kMissingAtomic>, "", "", kRace},
     {"RelaxedPublish", run_grid_sum<Bug::kRelaxedPublish>, "", "", kRace},
     {"ShuffleAsBarrier", run_rotate<Bug::kShuffleAsBarrier>, "", "", kRace},
-    {"Misaligned", run_rows<Bug::kMisaligned>, "", "misaligned address", ""},
+    {"Misaligned", run_rows<Bug::kMisaligned>, "", kMisaligned, ""},
     {"SharedByWarps", run_rotate<Bug::kSharedByWarps>, kWrong, kWrong, kRace},
     {"TieOverflow", run_collect<Bug::kTieOverflow>, "past the end of 'kept'", "out of bounds", ""},
     {"RaceOfBlocks", run_grid_sum<Bug::kRaceOfBlocks>, "", "", kRace},
-    {"OffsetOverflow", run_rows<Bug::kOffsetOverflow>, kWrong, "signed integer overflow", kWrong},
+    {"OffsetOverflow", run_rows<Bug::kOffsetOverflow>, "", "signed integer overflow", ""},
 };
 
 const Mutant kControls[] = {
