@@ -152,7 +152,7 @@ class Evaluator {
       while (end < log_.rows.size() && log_.rows[end].order == log_.rows[begin].order) ++end;
       ask(begin, end);
       for (size_t r = begin; r < end; ++r) {
-        past_[static_cast<size_t>(log_.rows[r].user)].push_back(event_of(log_.rows[r]));
+        remember(log_.rows[r]);
       }
       begin = end;
     }
@@ -169,21 +169,47 @@ class Evaluator {
     return event;
   }
 
+  // The file may hold events that are stored as well: those count once.
+  void remember(const EventLog::Row& row) {
+    const auto user = static_cast<size_t>(row.user);
+    HistoryEvent event = event_of(row);
+    if (people_[user] && event.time) {
+      const auto& stored = people_[user]->history;
+      const bool known = std::any_of(stored.begin(), stored.end(), [&](const HistoryEvent& e) {
+        return e.time == event.time && e.item == event.item;
+      });
+      if (known) return;
+    }
+    past_[user].push_back(std::move(event));
+  }
+
+  // Stored and earlier events of the file, strictly before `row`, oldest first.
+  std::vector<HistoryEvent> history_of(const EventLog::Row& row) const {
+    const auto user = static_cast<size_t>(row.user);
+    std::vector<HistoryEvent> out;
+    if (people_[user]) {
+      for (const HistoryEvent& event : people_[user]->history) {
+        const bool before = !log_.has_time || !event.time || *event.time < row.order;
+        if (before) out.push_back(event);
+      }
+    }
+    const auto stored = static_cast<int64_t>(out.size());
+    out.insert(out.end(), past_[user].begin(), past_[user].end());
+    if (log_.has_time) {
+      std::inplace_merge(
+          out.begin(), out.begin() + stored, out.end(),
+          [](const HistoryEvent& a, const HistoryEvent& b) { return a.time < b.time; });
+    }
+    return out;
+  }
+
   void ask(size_t begin, size_t end) {
     for (size_t r = begin; r < end; ++r) {
       const EventLog::Row& row = log_.rows[r];
-      const auto user = static_cast<size_t>(row.user);
       Request request;
-      request.user = users_.ids()[user];
+      request.user = users_.ids()[static_cast<size_t>(row.user)];
       if (log_.has_time) request.time = row.order;
-      request.history.emplace();
-      if (people_[user]) {
-        for (const HistoryEvent& event : people_[user]->history) {
-          const bool before = !log_.has_time || !event.time || *event.time < row.order;
-          if (before) request.history->push_back(event);
-        }
-      }
-      request.history->insert(request.history->end(), past_[user].begin(), past_[user].end());
+      request.history = history_of(row);
       const auto features = model_.schema().group(Group::kContext);
       for (size_t f = 0; f < features.size(); ++f) {
         if (!columns_[f]) continue;

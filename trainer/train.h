@@ -96,7 +96,8 @@ struct EvaluateOptions {
 };
 
 // Exact metrics of a model on an event file, whole catalogue: every event is asked for with the
-// history that lies strictly before it (stored people first, then the file's own events).
+// history that lies strictly before it: stored events and those of the file, each counted once
+// when it has a time (without times, stored events come first).
 // {"recall@10", "ndcg@10", ..., "events", "baselines": {"popularity": {...}}, "by": {"8": {...}}}.
 // Errors as in `train`; kSchema when `by` names no feature (nearest name).
 nlohmann::json evaluate(const Recommender& model, const DataSource& events,
