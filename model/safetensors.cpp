@@ -229,7 +229,7 @@ SafetensorsFile::~SafetensorsFile() {
 }
 
 std::span<const float> SafetensorsFile::floats(const std::string& name,
-                                               std::vector<int64_t> shape) const {
+                                               const std::vector<int64_t>& shape) const {
   const std::span<const float> data = typed<float>(path_, tensors_, name, "F32", shape);
   const auto bad =
       std::find_if_not(data.begin(), data.end(), [](float x) { return std::isfinite(x); });
@@ -241,17 +241,17 @@ std::span<const float> SafetensorsFile::floats(const std::string& name,
 }
 
 std::span<const int64_t> SafetensorsFile::int64s(const std::string& name,
-                                                 std::vector<int64_t> shape) const {
+                                                 const std::vector<int64_t>& shape) const {
   return typed<int64_t>(path_, tensors_, name, "I64", shape);
 }
 
 std::span<const int32_t> SafetensorsFile::int32s(const std::string& name,
-                                                 std::vector<int64_t> shape) const {
+                                                 const std::vector<int64_t>& shape) const {
   return typed<int32_t>(path_, tensors_, name, "I32", shape);
 }
 
 std::span<const double> SafetensorsFile::doubles(const std::string& name,
-                                                 std::vector<int64_t> shape) const {
+                                                 const std::vector<int64_t>& shape) const {
   return typed<double>(path_, tensors_, name, "F64", shape);
 }
 
@@ -323,8 +323,10 @@ void SafetensorsWriter::write(const std::string& path) const {
   // Wide elements first: with a header of a multiple of 8 bytes every tensor is aligned.
   std::vector<const std::pair<const std::string, Entry>*> order;
   for (const auto& tensor : tensors_) order.push_back(&tensor);
-  std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-    return element_size(a->second.dtype) > element_size(b->second.dtype);
+  std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
+    const size_t wide_a = element_size(a->second.dtype);
+    const size_t wide_b = element_size(b->second.dtype);
+    return wide_a != wide_b ? wide_a > wide_b : a->first < b->first;
   });
   json header = json::object();
   uint64_t offset = 0;

@@ -36,10 +36,10 @@ class SafetensorsFile {
   bool has(const std::string& name) const { return tensors_.contains(name); }
   // Typed access with expected shape (-1 = any). Throws Error(kModel) naming file and tensor;
   // `floats` also refuses NaN and infinity.
-  std::span<const float> floats(const std::string& name, std::vector<int64_t> shape) const;
-  std::span<const int64_t> int64s(const std::string& name, std::vector<int64_t> shape) const;
-  std::span<const int32_t> int32s(const std::string& name, std::vector<int64_t> shape) const;
-  std::span<const double> doubles(const std::string& name, std::vector<int64_t> shape) const;
+  std::span<const float> floats(const std::string& name, const std::vector<int64_t>& shape) const;
+  std::span<const int64_t> int64s(const std::string& name, const std::vector<int64_t>& shape) const;
+  std::span<const int32_t> int32s(const std::string& name, const std::vector<int64_t>& shape) const;
+  std::span<const double> doubles(const std::string& name, const std::vector<int64_t>& shape) const;
   // Strings stored as "<name>.bytes" U8 and "<name>.offsets" I64.
   std::vector<std::string> strings(const std::string& name) const;
 

@@ -168,8 +168,7 @@ std::vector<std::string> children(const ConfigTree& config, const std::string& t
     }
     order.emplace_back(config.line(path), key);
   }
-  std::stable_sort(order.begin(), order.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(order.begin(), order.end());
   std::vector<std::string> names;
   for (auto& [line, name] : order) names.push_back(std::move(name));
   return names;
