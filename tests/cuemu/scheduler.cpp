@@ -268,6 +268,7 @@ bool in_kernel() {
 }
 
 Schedule schedule() {
+  const std::lock_guard lock(machine_mutex());
   if (!schedule_known) {
     machine.schedule = schedule_of_environment();
     schedule_known = true;
@@ -276,6 +277,7 @@ Schedule schedule() {
 }
 
 void set_schedule(const Schedule& s) {
+  const std::lock_guard lock(machine_mutex());
   machine.schedule = s;
   schedule_known = true;
   launches = 0;

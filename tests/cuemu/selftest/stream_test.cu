@@ -4,6 +4,7 @@
 #include "tests/cuemu/device_array.h"
 
 #include <algorithm>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -122,6 +123,26 @@ TEST_F(Streams, AnswerQueries) {
   }
   EXPECT_EQ(cudaStreamQuery(free_), cudaSuccess);
   EXPECT_EQ(x_.to_host(), std::vector<int>(kSize, 3));
+}
+
+TEST(HostThreads, MayShareTheDevice) {
+  std::vector<std::thread> threads;
+  std::vector<std::vector<int>> results(4);
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([i, &results] {
+      cudaStream_t stream = nullptr;
+      ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+      const DeviceArray<int> x(std::vector<int>(kSize, 0));
+      for (int round = 0; round < 10; ++round) {
+        check(launch(add, {.block = kSize, .stream = stream, .name = "add"}, x.data(), i), "add");
+      }
+      ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+      results[i] = x.to_host();
+      ASSERT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(results[i], std::vector<int>(kSize, 10 * i));
 }
 
 #if defined(HYPERTOWER_CUEMU)
