@@ -27,16 +27,21 @@ AdjustedRows::AdjustedRows(const TopKInput& in, int threads) {
 void AdjustedRows::build(const TopKInput& in, int64_t r) {
   Adjusted* const first = values_.data() + begin_[r];
   Adjusted* last = first;
+  const auto append = [&](int64_t id, double delta) {
+    *last = {id, last - first, delta};
+    ++last;
+  };
   for (int64_t i = 0; i < row_length(in.exclude, r); ++i) {
-    const int64_t id = in.exclude.values[in.exclude.offsets[r] + i];
-    *last++ = {id, -std::numeric_limits<double>::infinity()};
+    append(in.exclude.values[in.exclude.offsets[r] + i], -std::numeric_limits<double>::infinity());
   }
   for (int64_t i = 0; i < row_length(in.adjust, r); ++i) {
     const int64_t at = in.adjust.offsets[r] + i;
-    *last++ = {in.adjust.values[at], in.adjust_delta[at]};
+    append(in.adjust.values[at], in.adjust_delta[at]);
   }
-  std::stable_sort(first, last, [](const Adjusted& a, const Adjusted& b) { return a.id < b.id; });
-  // Repeats of an id become one entry; a stable sort keeps them in list order.
+  // Repeats of an id become one entry, the sum of its deltas in list order.
+  std::sort(first, last, [](const Adjusted& a, const Adjusted& b) {
+    return a.id != b.id ? a.id < b.id : a.place < b.place;
+  });
   Adjusted* kept = first;
   for (Adjusted* a = first; a != last;) {
     Adjusted sum = *a++;

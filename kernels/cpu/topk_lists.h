@@ -46,7 +46,8 @@ class BestKeys {
 
 struct Adjusted {
   int64_t id;
-  double delta;  // -inf excludes
+  int64_t place;  // in the lists of the row
+  double delta;   // -inf excludes
 };
 
 // Per row the excluded and adjusted items, ascending by id, each once.
