@@ -29,7 +29,8 @@ print(s.submodule_search_locations[0] if s else '')")
 endfunction()
 
 # Declares NAME with the include folders and libraries given. --no-as-needed keeps libraries that
-# only register themselves (libtorch_cuda), which some distributions' linkers drop by default.
+# only register themselves (libtorch_cuda), which some distributions' linkers drop by default. The
+# C++ library comes first: libtorch.so exports a broken part of its own (std::filesystem).
 function(hypertower_imported name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "INCLUDES;LIBRARIES")
   foreach(path ${arg_INCLUDES} ${arg_LIBRARIES})
@@ -39,8 +40,8 @@ function(hypertower_imported name)
   endforeach()
   add_library(${name} INTERFACE IMPORTED GLOBAL)
   target_include_directories(${name} SYSTEM INTERFACE ${arg_INCLUDES})
-  target_link_libraries(${name} INTERFACE "-Wl,--push-state,--no-as-needed" ${arg_LIBRARIES}
-                        "-Wl,--pop-state")
+  target_link_libraries(${name} INTERFACE "-Wl,--push-state,--no-as-needed" -lstdc++
+                        ${arg_LIBRARIES} "-Wl,--pop-state")
   # The libraries find their own dependencies by their own rpath, which the linker does not follow.
   target_link_options(${name} INTERFACE "LINKER:--allow-shlib-undefined")
 endfunction()

@@ -68,7 +68,10 @@ int run(const ServerOptions& options) {
 
   raise_descriptor_limit();
   set_up_log(options.log_level);
-  inspect_model_directory(options.model);  // a wrong path must not leave a state behind
+  // A wrong path must not leave a state behind; the loader reads the rest.
+  if (!std::filesystem::exists(std::filesystem::path(options.model) / "manifest.json")) {
+    inspect_model_directory(options.model);
+  }
   Server server(options);
   spdlog::info("state in {}", options.state);
 

@@ -235,7 +235,10 @@ TEST_F(ProcessTest, LogsNothingAboutPeople) {
 TEST_F(ProcessTest, LinksNeitherTorchNorArrowNorPython) {
   ServerProcess ldd({"/usr/bin/env", "ldd", HYPERTOWER_SERVER}, folder_.path());
   ASSERT_EQ(ldd.wait(), 0);
-  const std::string libraries = ldd.out();
+  std::string libraries;  // names only: a path may lead through a folder of Python
+  std::istringstream lines(ldd.out());
+  for (std::string line; std::getline(lines, line);)
+    libraries += line.substr(0, line.find(' ')) + "\n";
   EXPECT_NE(libraries.find("librocksdb"), std::string::npos) << libraries;
   for (const char* name : {"torch", "c10", "arrow", "parquet", "python"}) {
     EXPECT_EQ(libraries.find(name), std::string::npos) << libraries;
