@@ -2,10 +2,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <sstream>
-
 #include <atomic>
 #include <random>
+#include <sstream>
 
 #include "server/http_server.h"
 #include "tests/server/http_client.h"
