@@ -13,14 +13,17 @@ template <class Key>
 struct Pair {
   Key key;
   uint32_t value;
+  int64_t place;  // makes the sort stable
 };
 
 template <class Key>
 __global__ void sort_kernel(Pair<Key>* pairs, const Key* keys_in, Key* keys_out,
                             const uint32_t* values_in, uint32_t* values_out, int64_t n, Key mask) {
-  for (int64_t i = 0; i < n; ++i) pairs[i] = {keys_in[i], values_in[i]};
-  std::stable_sort(pairs, pairs + n, [mask](const Pair<Key>& a, const Pair<Key>& b) {
-    return (a.key & mask) < (b.key & mask);
+  for (int64_t i = 0; i < n; ++i) pairs[i] = {keys_in[i], values_in[i], i};
+  std::sort(pairs, pairs + n, [mask](const Pair<Key>& a, const Pair<Key>& b) {
+    const Key left = a.key & mask;
+    const Key right = b.key & mask;
+    return left != right ? left < right : a.place < b.place;
   });
   for (int64_t i = 0; i < n; ++i) {
     keys_out[i] = pairs[i].key;
