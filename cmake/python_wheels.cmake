@@ -28,9 +28,7 @@ print(s.submodule_search_locations[0] if s else '')")
   set(${variable} "${folder}" PARENT_SCOPE)
 endfunction()
 
-# Declares NAME with the include folders and libraries given. --no-as-needed keeps libraries that
-# only register themselves (libtorch_cuda), which some distributions' linkers drop by default. The
-# C++ library comes first: libtorch.so exports a broken part of its own (std::filesystem).
+# Declares NAME with the include folders and libraries given.
 function(hypertower_imported name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "INCLUDES;LIBRARIES")
   foreach(path ${arg_INCLUDES} ${arg_LIBRARIES})
@@ -40,8 +38,7 @@ function(hypertower_imported name)
   endforeach()
   add_library(${name} INTERFACE IMPORTED GLOBAL)
   target_include_directories(${name} SYSTEM INTERFACE ${arg_INCLUDES})
-  target_link_libraries(${name} INTERFACE "-Wl,--push-state,--no-as-needed" -lstdc++
-                        ${arg_LIBRARIES} "-Wl,--pop-state")
+  target_link_libraries(${name} INTERFACE ${arg_LIBRARIES})
   # The libraries find their own dependencies by their own rpath, which the linker does not follow.
   target_link_options(${name} INTERFACE "LINKER:--allow-shlib-undefined")
 endfunction()
@@ -55,12 +52,17 @@ if(HYPERTOWER_TRAINER)
   endif()
   set(torch_libraries "${torch_dir}/lib/libtorch_cpu.so" "${torch_dir}/lib/libc10.so")
   if(HYPERTOWER_WITH_CUDA AND EXISTS "${torch_dir}/lib/libtorch_cuda.so")
-    list(PREPEND torch_libraries "${torch_dir}/lib/libtorch.so"
-         "${torch_dir}/lib/libtorch_cuda.so" "${torch_dir}/lib/libc10_cuda.so")
+    # Nothing refers to libtorch_cuda, it registers itself: keep it where linkers drop such.
+    list(APPEND torch_libraries "-Wl,--push-state,--no-as-needed"
+         "${torch_dir}/lib/libtorch_cuda.so" "-Wl,--pop-state" "${torch_dir}/lib/libc10_cuda.so")
   endif()
   hypertower_imported(hypertower::torch
-    INCLUDES "${torch_dir}/include" "${torch_dir}/include/torch/csrc/api/include"
-    LIBRARIES ${torch_libraries})
+    INCLUDES "${torch_dir}/include" "${torch_dir}/include/torch/csrc/api/include")
+  target_link_libraries(hypertower::torch INTERFACE ${torch_libraries})
+  # torch's libraries export their own copies of std::filesystem, made for an older libstdc++:
+  # the system's must come first, or they are called in its place.
+  target_link_options(hypertower::torch INTERFACE
+                      "LINKER:--push-state,--no-as-needed,-lstdc++,--pop-state")
 
   # The wheel carries one version, named by its soname: libarrow.so.2600.
   file(GLOB arrow_libraries "${arrow_dir}/libparquet.so.*" "${arrow_dir}/libarrow.so.*")
@@ -74,18 +76,17 @@ if(HYPERTOWER_PYTHON)
 endif()
 
 if(HYPERTOWER_WITH_CUDA)
-  # One process must load one cuBLAS, and torch brings its own: link that where it is installed.
+  # One process must load one CUDA runtime and one cuBLAS, and torch brings its own: link those
+  # where they are installed. --as-needed: a program that calls no cuBLAS need not load 500 MB.
   hypertower_find_wheel(nvidia_dir nvidia)
-  set(cuda_libraries "${nvidia_dir}/cu${CUDAToolkit_VERSION_MAJOR}/lib/libcudart.so.\
-${CUDAToolkit_VERSION_MAJOR}" "${nvidia_dir}/cu${CUDAToolkit_VERSION_MAJOR}/lib/libcublasLt.so.\
-${CUDAToolkit_VERSION_MAJOR}")
-  list(GET cuda_libraries 0 cudart)
-  if(NOT EXISTS "${cudart}")
-    set(cuda_libraries CUDA::cudart CUDA::cublasLt)
-    add_library(hypertower::cuda INTERFACE IMPORTED GLOBAL)
-    target_link_libraries(hypertower::cuda INTERFACE ${cuda_libraries})
+  set(major ${CUDAToolkit_VERSION_MAJOR})
+  set(cuda_dir "${nvidia_dir}/cu${major}/lib")
+  if(EXISTS "${cuda_dir}/libcudart.so.${major}")
+    set(cuda_libraries "${cuda_dir}/libcudart.so.${major}" "${cuda_dir}/libcublasLt.so.${major}")
   else()
-    hypertower_imported(hypertower::cuda INCLUDES ${CUDAToolkit_INCLUDE_DIRS}
-                        LIBRARIES ${cuda_libraries})
+    set(cuda_libraries CUDA::cudart CUDA::cublasLt)
   endif()
+  hypertower_imported(hypertower::cuda INCLUDES ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(hypertower::cuda INTERFACE
+                        "-Wl,--push-state,--as-needed" ${cuda_libraries} "-Wl,--pop-state")
 endif()
