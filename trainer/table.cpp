@@ -199,10 +199,6 @@ int64_t SourceTable::rows() const {
   return table_->num_rows();
 }
 
-bool SourceTable::has(const std::string& column) const {
-  return std::find(all_columns_.begin(), all_columns_.end(), column) != all_columns_.end();
-}
-
 Column SourceTable::column(const std::string& name, const std::string& asked_by) const {
   const auto chunks = table_->GetColumnByName(name);
   if (chunks == nullptr) {

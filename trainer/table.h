@@ -57,7 +57,6 @@ class SourceTable {
 
   int64_t rows() const;
   const std::string& name() const { return name_; }  // "events.csv.gz" or "the events table"
-  bool has(const std::string& column) const;
   // Error(kData): no such column; says which setting asked for it and names the nearest.
   Column column(const std::string& name, const std::string& asked_by) const;
   // "events.csv.gz:17" or "events.parquet, row 16" (rows count from 0).
