@@ -82,15 +82,16 @@ json to_tree(const simdjson::dom::element& element, const Place& place) {
     throw HttpError(400, "not_json", "the body: expected UTF-8, got other bytes");
   }
   // simdjson does not say where; on this slow path a second parser does.
+  std::string what = "the body: expected numbers that fit 64 bits, got a larger one";
   try {
     const json tree = json::parse(body);
-  } catch (const json::parse_error& broken) {
-    throw HttpError(400, "not_json",
-                    "the body: expected JSON, got text that is not JSON at byte " +
-                        std::to_string(broken.byte));
-  } catch (const json::out_of_range&) {
+  } catch (const json::exception& broken) {
+    if (const auto* parse = dynamic_cast<const json::parse_error*>(&broken)) {
+      what = "the body: expected JSON, got text that is not JSON at byte " +
+             std::to_string(parse->byte);
+    }
   }
-  throw HttpError(400, "not_json", "the body: expected numbers that fit 64 bits, got a larger one");
+  throw HttpError(400, "not_json", what);
 }
 
 }  // namespace

@@ -75,11 +75,11 @@ double Metrics::upper_bound(size_t bucket) {
 }
 
 void Metrics::add(Histogram& histogram, double seconds) {
+  if (!(seconds > 0)) seconds = 0;  // clocks do odd things, NaN among them
   const double place = std::ceil(2 * std::log2(std::max(seconds, 1e-9) / 25e-6));
   const auto bucket = static_cast<size_t>(std::clamp(place, 0.0, kBuckets - 1.0));
   histogram.buckets[bucket].fetch_add(1, std::memory_order_relaxed);
-  histogram.nanoseconds.fetch_add(static_cast<uint64_t>(std::max(seconds, 0.0) * 1e9),
-                                  std::memory_order_relaxed);
+  histogram.nanoseconds.fetch_add(static_cast<uint64_t>(seconds * 1e9), std::memory_order_relaxed);
 }
 
 Metrics::Shard& Metrics::shard() {
