@@ -23,6 +23,24 @@
 namespace hypertower {
 namespace {
 
+// Threads started during its life never see our signals: only the main thread is interrupted by
+// one, not a read of a model file or a write of the state.
+class SignalsHeldBack {
+ public:
+  SignalsHeldBack() {
+    sigset_t ours;
+    sigemptyset(&ours);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&ours, number);
+    pthread_sigmask(SIG_BLOCK, &ours, &before_);
+  }
+  ~SignalsHeldBack() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsHeldBack(const SignalsHeldBack&) = delete;
+  SignalsHeldBack& operator=(const SignalsHeldBack&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
 // A connection is a file descriptor, and the usual soft limit is 1024.
 void raise_descriptor_limit() {
   rlimit limit{};
@@ -72,7 +90,11 @@ int run(const ServerOptions& options) {
   if (!std::filesystem::exists(std::filesystem::path(options.model) / "manifest.json")) {
     inspect_model_directory(options.model);
   }
-  Server server(options);
+  const std::unique_ptr<Server> owner = [&] {
+    const SignalsHeldBack held;
+    return std::make_unique<Server>(options);
+  }();
+  Server& server = *owner;
   spdlog::info("state in {}", options.state);
 
   bool loading = true;
@@ -82,6 +104,7 @@ int run(const ServerOptions& options) {
   const auto load = [&](bool first) {
     if (loader.joinable()) loader.join();
     loading = true;
+    const SignalsHeldBack held;
     loader = std::thread([&, first] {
       std::exception_ptr caught;
       try {
