@@ -57,7 +57,8 @@ struct TopKOutput {
 // Errors (ErrorKind::kArgument): k < 1, shapes that do not fit, N > 2^32, an id outside [0, N) in
 // exclude or adjust (names row and position), a NaN or +inf delta, a mask_of_row without its mask,
 // broken offsets. On CUDA the value checks run on the device
-// and are reported through this call, which synchronises the stream once at its end.
+// and are reported through this call, which synchronises the stream at its end, and where lists or
+// mask_of_row must be checked also before it writes.
 void topk(const TopKInput& in, const TopKOutput& out, const Exec& exec);
 
 // The canonical score of one pair (see above); host memory.

@@ -81,7 +81,7 @@ def main() -> None:
         model = Path(suite.options.model or ROOT / "runs" / "quickstart")
         if not model.exists():
             model = train_synthetic(folder)
-        items = ht.inspect(str(model))["items"]
+        items = ht.inspect(str(model))["items"]["count"]
         chance = random.Random(1)
         bodies = [{"user": str(chance.randrange(1, 900)), "context": {"hour": chance.randrange(24)},
                    "k": 10, "exclude_seen": True} for _ in range(2000)]
