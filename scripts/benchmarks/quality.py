@@ -65,6 +65,7 @@ def main() -> int:
     args = parser.parse_args()
     head = ("data", "events", "items", "split", "test events", "recall@10", "ndcg@10",
             *(f"{b.replace('_', ' ')} ndcg@10" for b in BASELINES), "beats all", "seconds")
+    only = f" --only {' '.join(args.only)}" if args.only else ""
     lines = [
         "# Quality on real data", "",
         "Exact metrics over the whole catalogue; the model and its baselines answer the same",
@@ -72,7 +73,7 @@ def main() -> int:
         "with the defaults; seconds are wall clock from files to exported model, baselines",
         "included.", "",
         f"Machine: {machine('cpu')}. Commit {commit()}, {datetime.date.today()}. Command:",
-        f"`python scripts/benchmarks/quality.py DATA --threads {args.threads}`.", "",
+        f"`python scripts/benchmarks/quality.py DATA --threads {args.threads}{only}`.", "",
         "| " + " | ".join(head) + " |", "|" + "---|" * len(head),
     ]
     for config in sorted((ROOT / "configs").glob("*.toml")):
