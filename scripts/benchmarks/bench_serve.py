@@ -65,7 +65,8 @@ class Server:
 def check_answers(server: Server, model: Path, bodies: list[dict[str, Any]]) -> None:
     """The server must answer as the Python package does from the same directory."""
     recommender = ht.Recommender.from_pretrained(model)
-    ids, scores = recommender.recommend(bodies, k=10)
+    requests = [{"user": b["user"], "context": b["context"]} for b in bodies]
+    ids, scores = recommender.recommend(requests, k=10, exclude_seen=True)
     for body, row, row_scores in zip(bodies, ids, scores, strict=True):
         items = server.ask(body)["items"]
         assert [str(i["id"]) for i in items] == [str(i) for i in row], body
