@@ -1,9 +1,13 @@
 #include "server/http_server.h"
 
+#include <linux/filter.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <future>
+#include <iterator>
 #include <utility>
 
 #include "kernels/error.h"
@@ -27,6 +31,26 @@ tcp::endpoint resolve(const std::string& host, uint16_t port, asio::io_context& 
                                     "this machine, such as 127.0.0.1 or 0.0.0.0");
   }
   return found.begin()->endpoint();
+}
+
+// How long a client may take to finish a handshake that the kernel has already answered.
+constexpr std::chrono::milliseconds kHandshakeTime{100};
+
+// Lets no new handshake begin on a listening socket; those under way go on. Closing a port resets
+// what is in its queue, also a client that has connected and sent a request a moment ago, so first
+// the queue must stop growing. The filter sees a segment from its TCP header on: byte 13 holds the
+// flags, and a client's first segment is the one with SYN (RFC 9293, section 3.1). Where the kernel
+// takes no filter, the queue is emptied as well as it can be.
+void hold_back_handshakes(int listener) {
+  constexpr uint32_t kFlagsAt = 13, kSyn = 0x02, kDrop = 0, kPass = UINT32_MAX;
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, kFlagsAt),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, kSyn, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, kDrop),
+      BPF_STMT(BPF_RET | BPF_K, kPass),
+  };
+  const sock_fprog program{std::size(code), code};
+  ::setsockopt(listener, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
 }
 
 }  // namespace
@@ -142,16 +166,17 @@ void HttpServer::sweep(Loop& loop) {
 
 void HttpServer::stop_accepting(std::chrono::steady_clock::time_point idle_until) {
   ending_ = true;
+  hold_back_handshakes(acceptor_.native_handle());
+  std::this_thread::sleep_for(kHandshakeTime);
   std::promise<void> done;
   asio::post(loops_.front()->context, [&] {
     // What the kernel has already connected belongs to us.
     boost::system::error_code error;
-    while (true) {
+    while (!error || error == asio::error::connection_aborted) {
       Loop& loop = next_loop();
       tcp::socket socket(loop.context);
       acceptor_.accept(socket, error);
-      if (error) break;
-      take_in(loop, std::move(socket));
+      if (!error) take_in(loop, std::move(socket));
     }
     acceptor_.close(error);
     accept_again_.cancel();

@@ -48,8 +48,8 @@ class HttpServer {
 
   // From now on every answer ends its connection, so that clients move elsewhere.
   void announce_end() { ending_ = true; }
-  // Takes what has connected by now, then refuses. Idle connections have until `idle_until` to send
-  // a last request.
+  // Takes what has connected by now, then refuses: a client that could connect gets an answer.
+  // Idle connections have until `idle_until` to send a last request. Blocks for about 0.1 s.
   void stop_accepting(std::chrono::steady_clock::time_point idle_until);
   // Ends the threads at once; answers that come later are dropped. To end cleanly, call
   // `stop_accepting` and wait until no connection is left.
