@@ -1,22 +1,28 @@
-// One pass over the items for all rows: tiles of 16 items are widened to double once and scored
-// against four queries at a time; a score that does not reach its row's gate costs one comparison,
-// the others are tested (mask, adjusted items) and collected. Threads take ranges of items, and
-// where there are too few items, ranges of rows; the keys of all ranges are merged at the end.
 #include "kernels/cpu/topk.h"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
+#include <limits>
+#include <vector>
 
+#include "kernels/cpu/topk_exact.h"
 #include "kernels/cpu/topk_lists.h"
-#include "kernels/cpu/topk_tile.h"
+#include "kernels/cpu/topk_quantized.h"
+#include "kernels/cpu/topk_route.h"
+#include "kernels/cpu/topk_scan.h"
 #include "kernels/parallel.h"
 #include "kernels/topk_check.h"
+#include "kernels/topk_key.h"
 
 namespace hypertower::cpu {
 namespace {
 
-constexpr int64_t kMaskWord = 64;
-constexpr int64_t kMinItemsPerRange =
-    4096;  // below this, starting a thread costs more than it saves
+constexpr float kInf = std::numeric_limits<float>::infinity();
+// With fewer rows, preparing the items costs more than it saves.
+constexpr int64_t kMinRowsToQuantize = 16;
+// Items that are prepared at once when none are: a few dozen megabytes.
+constexpr int64_t kTransientItems = 28 * kBlockItems;
 
 bool finite(const float* x, int64_t n) {
   return std::all_of(x, x + n, [](float v) { return std::isfinite(v); });
@@ -28,90 +34,14 @@ const uint64_t* mask_of(const TopKInput& in, int64_t row) {
   return mask < 0 ? nullptr : in.masks + mask * in.mask_words;
 }
 
-bool allowed(const uint64_t* mask, int64_t id) {
-  return mask == nullptr || (mask[id / kMaskWord] >> (id % kMaskWord) & 1) != 0;
+bool allowed(const uint64_t* bits, int64_t id) {
+  return bits == nullptr || (bits[id / 64] >> (id % 64) & 1) != 0;
 }
-
-// A row that takes part: its query is finite.
-struct ActiveRow {
-  int64_t row;
-  const uint64_t* mask;  // null: all items
-  std::span<const Adjusted> adjusted;
-};
-
-struct Batch {
-  const TopKInput& in;
-  std::vector<ActiveRow> rows;
-  std::vector<double> queries;  // [rows, D]
-  int64_t keep;                 // keys to keep for each row: min(k, N)
-};
-
-// Items [begin, end) against rows [first_row, first_row + best.size()).
-class Scan {
- public:
-  Scan(const Batch& batch, int64_t first_row, std::span<BestKeys> best)
-      : batch_(batch), first_row_(first_row), best_(best), tile_(batch.in.items.cols) {}
-
-  void run(int64_t begin, int64_t end) {
-    for (int64_t first = begin; first < end; first += kTileItems) {
-      scan_tile(first, std::min<int64_t>(kTileItems, end - first));
-    }
-  }
-
- private:
-  // The tile's bits of a row's mask. A tile never straddles two words.
-  uint32_t allowed_bits(const ActiveRow& row, int64_t first, int64_t count) const {
-    const uint32_t present = (uint32_t{1} << count) - 1;
-    if (row.mask == nullptr) return present;
-    return static_cast<uint32_t>(row.mask[first / kMaskWord] >> (first % kMaskWord)) & present;
-  }
-
-  void scan_tile(int64_t first, int64_t count) {
-    const auto& items = batch_.in.items;
-    const int64_t dim = items.cols;
-    const int64_t rows = static_cast<int64_t>(best_.size());
-    bool packed = false;
-    for (int64_t r = 0; r < rows; r += kTileQueries) {
-      const int group = static_cast<int>(std::min<int64_t>(kTileQueries, rows - r));
-      uint32_t bits[kTileQueries];
-      uint32_t any = 0;
-      for (int q = 0; q < group; ++q) {
-        bits[q] = allowed_bits(batch_.rows[first_row_ + r + q], first, count);
-        any |= bits[q];
-      }
-      if (any == 0) continue;
-      if (!packed) pack_tile(items.row(first), items.ld, count, dim, tile_.data());
-      packed = true;
-      float scores[kTileQueries * kTileItems];
-      score_tile(batch_.queries.data() + (first_row_ + r) * dim, group, tile_.data(), dim, scores);
-      for (int q = 0; q < group; ++q) collect(r + q, first, bits[q], scores + q * kTileItems);
-    }
-  }
-
-  void collect(int64_t r, int64_t first, uint32_t bits, const float* scores) {
-    BestKeys& best = best_[r];
-    const float gate = best.gate();
-    bool reached = false;
-    for (int i = 0; i < kTileItems; ++i) reached |= scores[i] >= gate;
-    if (!reached) return;
-    const ActiveRow& row = batch_.rows[first_row_ + r];
-    for (int i = 0; i < kTileItems; ++i) {
-      if (!(scores[i] >= gate) || (bits >> i & 1) == 0) continue;
-      if (AdjustedRows::contains(row.adjusted, first + i)) continue;
-      best.push(topk_key::make(scores[i], first + i));
-    }
-  }
-
-  const Batch& batch_;
-  const int64_t first_row_;
-  const std::span<BestKeys> best_;
-  std::vector<TileColumn> tile_;
-};
 
 void empty_from(const TopKOutput& out, int64_t row, int64_t count) {
   for (int64_t i = count; i < out.ids.cols; ++i) {
     out.ids.row(row)[i] = -1;
-    out.scores.row(row)[i] = -std::numeric_limits<float>::infinity();
+    out.scores.row(row)[i] = -kInf;
   }
   out.count[row] = static_cast<int32_t>(count);
 }
@@ -123,79 +53,169 @@ void check_values(const TopKInput& in, int threads) {
   });
 }
 
-Batch make_batch(const TopKInput& in, const TopKOutput& out, const AdjustedRows& adjusted) {
-  Batch batch{in, {}, {}, std::min(in.k, in.items.rows)};
-  for (int64_t r = 0; r < in.queries.rows; ++r) {
-    const float* query = in.queries.row(r);
-    if (finite(query, in.queries.cols)) {
-      out.status[r] = RowStatus::kOk;
-      batch.rows.push_back({r, mask_of(in, r), adjusted.row(r)});
-      batch.queries.insert(batch.queries.end(), query, query + in.queries.cols);
-    } else {
-      out.status[r] = RowStatus::kNonFiniteQuery;
-      empty_from(out, r, 0);
+// One request: its rows in sets, fed with one shard after the other, then written.
+class Request {
+ public:
+  Request(const TopKInput& in, const TopKOutput& out, int threads, const SearchOptions& options,
+          SearchStats* stats)
+      : in_(in),
+        out_(out),
+        threads_(threads),
+        options_(options),
+        stats_(stats),
+        keep_(std::min(in.k, in.items.rows)),
+        adjusted_(in, threads) {
+    std::vector<ScanRow> rows;
+    for (int64_t r = 0; r < in.queries.rows; ++r) {
+      const bool ok = finite(in.queries.row(r), in.queries.cols);
+      out.status[r] = ok ? RowStatus::kOk : RowStatus::kNonFiniteQuery;
+      if (ok) {
+        rows.push_back({r, in.queries.row(r), mask_of(in, r), adjusted_.row(r)});
+      } else {
+        empty_from(out, r, 0);
+      }
+    }
+    sets_ = route(std::move(rows), in.items.rows, in.items.cols, keep_, options);
+    for (const RowSet& set : sets_) count_rows(set);
+  }
+
+  bool empty() const { return sets_.empty() || keep_ == 0; }
+  // Rows that go through the first pass.
+  int64_t scanned_rows() const {
+    int64_t rows = 0;
+    for (const RowSet& set : sets_) {
+      if (set.how == RowSet::How::kScan || set.how == RowSet::How::kPack) {
+        rows += static_cast<int64_t>(set.rows.size());
+      }
+    }
+    return rows;
+  }
+  void score_all_exactly() {
+    for (RowSet& set : sets_) {
+      if (set.how != RowSet::How::kGather) set.how = RowSet::How::kExact;
     }
   }
-  return batch;
-}
 
-// Adds the adjusted items to the keys of the scan and writes the row, best first.
-void finish_row(const Batch& batch, const ActiveRow& row, std::vector<uint64_t>& keys,
-                const TopKOutput& out) {
-  const TopKInput& in = batch.in;
-  for (const Adjusted& a : row.adjusted) {
-    if (a.delta == -std::numeric_limits<double>::infinity() || !allowed(row.mask, a.id)) continue;
-    const float score = canonical_score(in.queries.row(row.row), in.items.row(a.id), in.items.cols);
-    keys.push_back(topk_key::make(adjusted_score(score, a.delta), a.id));
+  void add(const Shard& shard) {
+    for (RowSet& set : sets_) {
+      switch (set.how) {
+        case RowSet::How::kScan:
+        case RowSet::How::kPack:
+          scan_shard(shard, set.rows, keep_, set.how == RowSet::How::kPack, options_, threads_,
+                     stats_);
+          break;
+        case RowSet::How::kGather: {
+          const std::vector<uint32_t> items = passing_items(shard, set.rows.front().mask);
+          scan_exactly(shard, &items, set.rows, keep_, threads_);
+          break;
+        }
+        case RowSet::How::kExact:
+          scan_exactly(shard, nullptr, set.rows, keep_, threads_);
+          break;
+      }
+    }
   }
-  const int64_t count = std::min<int64_t>(static_cast<int64_t>(keys.size()), batch.keep);
-  std::partial_sort(keys.begin(), keys.begin() + count, keys.end(), std::greater<>());
-  for (int64_t i = 0; i < count; ++i) {
-    out.ids.row(row.row)[i] = topk_key::id(keys[i]);
-    out.scores.row(row.row)[i] = topk_key::score(keys[i]);
+
+  // Joins the adjusted items and writes each row, best first. `item_row` gives an item's vector.
+  void write(const std::function<const float*(int64_t)>& item_row,
+             const std::function<bool(int64_t)>& is_live) {
+    for (RowSet& set : sets_) {
+      parallel_for(threads_, static_cast<int64_t>(set.rows.size()), 16,
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t r = begin; r < end; ++r) {
+                       write_row(set.rows[static_cast<size_t>(r)], item_row, is_live);
+                     }
+                   });
+    }
   }
-  empty_from(out, row.row, count);
+
+ private:
+  void count_rows(const RowSet& set) {
+    if (stats_ == nullptr) return;
+    const auto rows = static_cast<int64_t>(set.rows.size());
+    if (set.how == RowSet::How::kScan) stats_->scanned_rows += rows;
+    if (set.how == RowSet::How::kPack) stats_->packed_rows += rows;
+    if (set.how == RowSet::How::kGather || set.how == RowSet::How::kExact) {
+      stats_->exact_rows += rows;
+    }
+  }
+
+  void write_row(ScanRow& row, const std::function<const float*(int64_t)>& item_row,
+                 const std::function<bool(int64_t)>& is_live) {
+    std::vector<uint64_t>& keys = row.keys;
+    for (const Adjusted& a : row.adjusted) {
+      if (a.delta == -std::numeric_limits<double>::infinity() || !allowed(row.mask, a.id) ||
+          !is_live(a.id)) {
+        continue;
+      }
+      const float score = canonical_score(row.query, item_row(a.id), in_.items.cols);
+      keys.push_back(topk_key::make(adjusted_score(score, a.delta), a.id));
+    }
+    const int64_t count = std::min<int64_t>(static_cast<int64_t>(keys.size()), keep_);
+    std::partial_sort(keys.begin(), keys.begin() + count, keys.end(), std::greater<>());
+    for (int64_t i = 0; i < count; ++i) {
+      out_.ids.row(row.row)[i] = topk_key::id(keys[static_cast<size_t>(i)]);
+      out_.scores.row(row.row)[i] = topk_key::score(keys[static_cast<size_t>(i)]);
+    }
+    empty_from(out_, row.row, count);
+  }
+
+  const TopKInput& in_;
+  const TopKOutput& out_;
+  const int threads_;
+  const SearchOptions& options_;
+  SearchStats* const stats_;
+  const int64_t keep_;
+  const AdjustedRows adjusted_;
+  std::vector<RowSet> sets_;
+};
+
+void write_empty(const TopKInput& in, const TopKOutput& out) {
+  for (int64_t r = 0; r < in.queries.rows; ++r) {
+    if (out.status[r] == RowStatus::kOk) empty_from(out, r, 0);
+  }
 }
 
 }  // namespace
 
+void search(std::span<const Shard> shards, const TopKInput& in, const TopKOutput& out, int threads,
+            const SearchOptions& options, SearchStats* stats) {
+  check_values(in, threads);
+  Request request(in, out, threads, options, stats);
+  if (request.empty()) return write_empty(in, out);
+  for (const Shard& shard : shards) request.add(shard);
+  const auto shard_of = [&](int64_t id) -> const Shard& {
+    return *std::prev(std::upper_bound(
+        shards.begin(), shards.end(), id,
+        [](int64_t wanted, const Shard& shard) { return wanted < shard.first_id; }));
+  };
+  request.write(
+      [&](int64_t id) {
+        const Shard& shard = shard_of(id);
+        return shard.rows.row(id - shard.first_id);
+      },
+      [&](int64_t id) { return allowed(shard_of(id).live, id); });
+}
+
 void topk(const TopKInput& in, const TopKOutput& out, int threads) {
   check_values(in, threads);
-  const AdjustedRows adjusted(in, threads);
-  const Batch batch = make_batch(in, out, adjusted);
-  const int64_t rows = static_cast<int64_t>(batch.rows.size());
-  const int64_t items = in.items.rows;
-  if (rows == 0) return;
-
-  // Ranges of items start at a mask word, so that no tile straddles two.
-  const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-  const int64_t wanted = std::clamp<int64_t>(items / kMinItemsPerRange, 1, threads);
-  const int64_t range =
-      std::max(ceil_div(ceil_div(items, wanted), kMaskWord), int64_t{1}) * kMaskWord;
-  const int64_t ranges = std::max(ceil_div(items, range), int64_t{1});
-  const int64_t row_parts = std::min(ceil_div(threads, ranges), ceil_div(rows, kTileQueries));
-  const int64_t part = ceil_div(ceil_div(rows, row_parts), kTileQueries) * kTileQueries;
-
-  std::vector<std::vector<BestKeys>> best(ranges,
-                                          std::vector<BestKeys>(rows, BestKeys(batch.keep)));
-  parallel_for(threads, ranges * row_parts, 1, [&](int64_t task, int64_t) {
-    const int64_t first_row = std::min(task / ranges * part, rows);
-    const int64_t n = std::min(part, rows - first_row);
-    const int64_t begin = task % ranges * range;
-    Scan(batch, first_row, std::span(best[task % ranges]).subspan(first_row, n))
-        .run(begin, std::min(items, begin + range));
-  });
-
-  parallel_for(threads, rows, 16, [&](int64_t begin, int64_t end) {
-    std::vector<uint64_t> keys;
-    for (int64_t r = begin; r < end; ++r) {
-      keys.clear();
-      for (const auto& range_best : best) {
-        keys.insert(keys.end(), range_best[r].keys().begin(), range_best[r].keys().end());
-      }
-      finish_row(batch, batch.rows[r], keys, out);
+  const SearchOptions options;
+  Request request(in, out, threads, options, nullptr);
+  if (request.empty()) return write_empty(in, out);
+  const bool few_rows = request.scanned_rows() < kMinRowsToQuantize;
+  if (few_rows) request.score_all_exactly();
+  if (few_rows || options.tier == Int8Tier::kNone) {
+    request.add({0, in.items, {}, nullptr});
+  } else {
+    for (int64_t first = 0; first < in.items.rows; first += kTransientItems) {
+      const MatrixView<const float> part(in.items.row(first),
+                                         std::min(kTransientItems, in.items.rows - first),
+                                         in.items.cols, in.items.ld);
+      const QuantizedItems quantized(part, threads);
+      request.add({first, part, quantized.tiles(), nullptr});
     }
-  });
+  }
+  request.write([&](int64_t id) { return in.items.row(id); }, [](int64_t) { return true; });
 }
 
 void score_pairs(MatrixView<const float> queries, MatrixView<const float> items,
@@ -207,8 +227,8 @@ void score_pairs(MatrixView<const float> queries, MatrixView<const float> items,
     for (int64_t r = begin; r < end; ++r) {
       for (int64_t i = 0; i < ids.cols; ++i) {
         const int64_t id = ids.row(r)[i];
-        out.row(r)[i] = id < 0 ? -std::numeric_limits<float>::infinity()
-                               : canonical_score(queries.row(r), items.row(id), items.cols);
+        out.row(r)[i] =
+            id < 0 ? -kInf : canonical_score(queries.row(r), items.row(id), items.cols);
       }
     }
   });

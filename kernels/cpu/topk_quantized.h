@@ -1,0 +1,25 @@
+// Int8 tiles of a matrix, with the memory they lie in.
+#pragma once
+
+#include "kernels/cpu/topk_tiles.h"
+#include "kernels/huge_buffer.h"
+#include "kernels/tensor.h"
+
+namespace hypertower::cpu {
+
+class QuantizedItems {
+ public:
+  QuantizedItems() = default;
+  // Quantises finite rows, blocks in parallel. Nothing (tiles() is empty) for 0 columns or more
+  // than kMaxDim.
+  QuantizedItems(MatrixView<const float> items, int threads);
+
+  Tiles tiles() const { return tiles_; }
+  int64_t bytes() const;
+
+ private:
+  HugeBuffer bytes_, bounds_, slots_;
+  Tiles tiles_;
+};
+
+}  // namespace hypertower::cpu

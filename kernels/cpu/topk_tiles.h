@@ -1,0 +1,80 @@
+// Items as int8, laid out for the first pass of the top-K, with what its error bound needs.
+//
+// A row x becomes s * c with whole numbers c in [-127, 127] and s = max|x| / 127. For a query q,
+// quantised the same way to t * e,
+//
+//   |q . x - s t (e . c)|  <=  |q| |x - s c| + |q - t e| |s c|          (norms are Euclidean)
+//
+// so what is stored of an item is c, s and the two norms; all norms are rounded up. In units of
+// s t the bound is  (|q| / t) (|x - s c| / s) + (|q - t e| / t) |c|,  numbers of moderate size.
+//
+// A tile holds 48 items column by column: four columns of one item are one 32-bit word, 48 words
+// are one step, as the dot-product instructions of x86 want it. Bytes are c + 128. Items are
+// sorted by their scale within blocks, so that the items of a tile share their bounds almost
+// without loss.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/tensor.h"
+
+namespace hypertower::cpu {
+
+inline constexpr int kTileItems = 48;
+inline constexpr int64_t kBlockTiles = 96;  // sorted together
+inline constexpr int64_t kBlockItems = kBlockTiles * kTileItems;
+// Sums of products stay far inside 32 bits.
+inline constexpr int64_t kMaxDim = 32768;
+// Beyond it sums of kMaxDim products could overflow a float; such items and queries are scored
+// exactly at once.
+inline constexpr float kMaxMagnitude = 0x1p56F;
+
+// A place of a tile.
+struct Slot {
+  float scale = 0.0F;
+  uint32_t item = 0;  // row of the matrix; kNoItem in places past the end
+};
+inline constexpr uint32_t kNoItem = UINT32_MAX;
+
+// What every item of a tile satisfies; computed in double, rounded outwards.
+struct TileBounds {
+  float min_inverse_scale = 0.0F;
+  float max_inverse_scale = 0.0F;
+  float max_residual = 0.0F;  // |x - s c| / s; infinite: score these items exactly
+  float max_norm = 0.0F;      // |c|
+};
+
+// Views of quantised rows; what they point to is owned by others.
+struct Tiles {
+  const uint8_t* bytes = nullptr;  // [tiles, steps, 48, 4], 64-byte aligned
+  const TileBounds* bounds = nullptr;
+  const Slot* slots = nullptr;  // [tiles, 48]
+  int64_t tiles = 0;
+  int64_t steps = 0;
+
+  int64_t tile_bytes() const { return steps * kTileItems * 4; }
+  const uint8_t* tile(int64_t t) const { return bytes + t * tile_bytes(); }
+};
+
+inline int64_t steps_of(int64_t dim) {
+  return (dim + 3) / 4;
+}
+inline int64_t tiles_of(int64_t items) {
+  return (items + kTileItems - 1) / kTileItems;
+}
+
+// Quantises rows [first, first + count) of `items`, at most kBlockItems, into tiles_of(count) tiles.
+// Slots name rows of `items`. REQUIRES: rows are finite, 1 <= cols <= kMaxDim.
+void quantize_block(MatrixView<const float> items, int64_t first, int64_t count, uint8_t* bytes,
+                    TileBounds* bounds, Slot* slots);
+
+// One row as whole numbers. Writes steps_of(dim) * 4 of them, the last ones 0.
+struct QuantizedRow {
+  float scale = 1.0F;
+  float residual = 0.0F;  // |x - s c|, rounded up
+  float norm = 0.0F;      // |x|, rounded up
+};
+QuantizedRow quantize_row(const float* row, int64_t dim, int8_t* out);
+
+}  // namespace hypertower::cpu

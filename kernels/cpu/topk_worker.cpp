@@ -1,0 +1,282 @@
+#include "kernels/cpu/topk_worker.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/cpu/topk_float.h"
+
+namespace hypertower::cpu {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr int64_t kStride = 64;       // one tile of so many is in the sample
+constexpr int64_t kLargerStride = 8;  // of the first and the second sample together
+
+// Which tile of each 64 is the sample: spread by a multiplicative hash (Knuth, vol. 3, 6.4), so that
+// no order of the items can line up with it.
+int64_t sample_place(int64_t stretch) {
+  return static_cast<int64_t>(static_cast<uint64_t>(stretch) * 0x9E3779B97F4A7C15U >> 58);
+}
+
+bool belongs(Stage stage, int64_t tile) {
+  const int64_t distance = (tile - sample_place(tile / kStride)) & (kStride - 1);
+  switch (stage) {
+    case Stage::kSample:
+      return distance == 0;
+    case Stage::kLargerSample:
+      return distance != 0 && distance % kLargerStride == 0;
+    case Stage::kRest:
+      return distance % kLargerStride != 0;
+    case Stage::kAll:
+      break;
+  }
+  return true;
+}
+
+int64_t next_tile(Stage stage, int64_t tile, int64_t end) {
+  while (tile < end && !belongs(stage, tile)) ++tile;
+  return tile;
+}
+
+bool allowed(const uint64_t* bits, int64_t id) {
+  return bits == nullptr || (bits[id / 64] >> (id % 64) & 1) != 0;
+}
+
+// How many lines per step each group's call asks for, so that all calls of a tile together ask for
+// the next tile once.
+struct Fetching {
+  int64_t first_line;
+  int lines;
+};
+Fetching fetching(int64_t group, int64_t groups, int64_t steps) {
+  if (groups == 1) return {0, 3};
+  if (groups == 2) return group == 0 ? Fetching{0, 2} : Fetching{2 * steps, 1};
+  return {group * steps, group < 3 ? 1 : 0};
+}
+
+}  // namespace
+
+int64_t ScanPlan::score_exactly(int64_t row, std::vector<Candidate>& list, size_t count) const {
+  uint32_t items[64];
+  size_t places[64];
+  float scores[64];
+  int64_t scored = 0;
+  int batch = 0;
+  const auto flush = [&] {
+    canonical_scores(wide_queries + row * canonical_stride(dim()), 1, shard.rows, items, 0, batch,
+                     scores);
+    for (int i = 0; i < batch; ++i) list[places[i]].exact = scores[i];
+    scored += batch;
+    batch = 0;
+  };
+  for (size_t i = 0; i < count; ++i) {
+    if (!std::isnan(list[i].exact)) continue;
+    items[batch] = list[i].item;
+    places[batch++] = i;
+    if (batch == 64) flush();
+  }
+  if (batch > 0) flush();
+  return scored;
+}
+
+float ScanPlan::proven_score(int64_t row, Candidates& found, int64_t* exact_scores) const {
+  const auto count = static_cast<size_t>(keep);
+  if (found.list().size() < count) return -kInf;
+  found.nth_approx(count);
+  *exact_scores += score_exactly(row, found.list(), count);
+  float least = kInf;
+  for (size_t i = 0; i < count; ++i) least = std::min(least, found.list()[i].exact);
+  return least;
+}
+
+ScanWorker::ScanWorker(const ScanPlan& plan)
+    : plan_(plan), groups_(plan.groups.groups()), found_(plan.rows.size()) {
+  if (!plan.int8) floats_.resize(static_cast<size_t>(plan.dim() * kTileItems * 4 / 64));
+  if (plan.packed && plan.int8) {
+    packed_.resize(static_cast<size_t>(plan.shard.tiles.tile_bytes() / 64));
+  }
+}
+
+void ScanWorker::raise_gate(int64_t row, float gate) {
+  float& current = groups_[row / kMaxGroup].gate[row % kMaxGroup];
+  if (!(gate > current)) return;
+  current = gate;
+  found(row).drop_below(gate);
+}
+
+void ScanWorker::scan(Stage stage, int64_t begin, int64_t end, int64_t rank) {
+  rank_ = rank;
+  for (int64_t row = 0; row < static_cast<int64_t>(plan_.rows.size()); ++row) {
+    found(row).make_room(static_cast<size_t>(rank > 0 ? rank + 64 : 2 * plan_.keep + 256));
+  }
+  for (int64_t tile = next_tile(stage, begin, end); tile < end;) {
+    const int64_t next = next_tile(stage, tile + 1, end);
+    if (plan_.packed) {
+      pack(tile);
+    } else {
+      score_tile(tile, next < end ? next : tile);
+    }
+    tile = next;
+  }
+  if (plan_.packed) flush_packed();
+}
+
+Slot ScanWorker::slot_of(int64_t tile, int place) const {
+  if (plan_.int8) return plan_.shard.tiles.slots[tile * kTileItems + place];
+  const int64_t item = tile * kTileItems + place;
+  return {1.0F, item < plan_.shard.rows.rows ? static_cast<uint32_t>(item) : kNoItem};
+}
+
+void ScanWorker::score_tile(int64_t tile, int64_t next) {
+  if (plan_.int8) {
+    const Tiles& tiles = plan_.shard.tiles;
+    score_int8(tiles.tile(tile), tiles.bounds[tile], tiles.slots + tile * kTileItems,
+               tiles.tile(next));
+  } else {
+    Slot slots[kTileItems];
+    for (int i = 0; i < kTileItems; ++i) slots[i] = slot_of(tile, i);
+    score_floats(slots);
+  }
+}
+
+void ScanWorker::score_int8(const uint8_t* bytes, const TileBounds& bounds, const Slot* slots,
+                            const uint8_t* next) {
+  const int64_t steps = plan_.shard.tiles.steps;
+  const auto count = static_cast<int64_t>(groups_.size());
+  for (int64_t g = 0; g < count; ++g) {
+    const Fetching fetch = fetching(g, count, steps);
+    const QueryGroup& group = groups_[static_cast<size_t>(g)];
+    uint32_t queries =
+        int8_pass(plan_.options.tier, group.width)(
+            bytes, bounds, group, steps,
+            reinterpret_cast<const char*>(next) + fetch.first_line * 64, fetch.lines, &hits_);
+    for (; queries != 0; queries &= queries - 1) {
+      const int q = std::countr_zero(queries);
+      const int64_t row = g * kMaxGroup + q;
+      if (row >= static_cast<int64_t>(plan_.rows.size())) break;  // padding, next to wide items
+      take(row, q, {slots, std::isinf(bounds.max_residual)});
+    }
+  }
+}
+
+void ScanWorker::score_floats(const Slot* slots) {
+  auto* tile = reinterpret_cast<float*>(floats_.data());
+  const float norm = pack_floats(plan_.shard.rows, slots, tile);
+  for (int64_t g = 0; g < static_cast<int64_t>(groups_.size()); ++g) {
+    const QueryGroup& group = groups_[static_cast<size_t>(g)];
+    float thresholds[kMaxGroup];
+    for (int q = 0; q < kMaxGroup; ++q) {
+      hits_.slack[q] = group.norm[q] * norm * float_error(plan_.dim()) + 0x1p-120F;
+      const float least = group.gate[q] - hits_.slack[q];
+      thresholds[q] = std::isnan(least) ? -kInf : least - std::fabs(least) * 0x1p-22F;
+    }
+    uint32_t queries = float_pass(tile, plan_.groups.floats(g), plan_.dim(), thresholds, scores_,
+                                  hits_.lanes);
+    for (; queries != 0; queries &= queries - 1) {
+      const int q = std::countr_zero(queries);
+      const int64_t row = g * kMaxGroup + q;
+      if (row >= static_cast<int64_t>(plan_.rows.size())) break;
+      take(row, q, {slots, std::isinf(norm)});
+    }
+  }
+}
+
+// The lanes of one row. Error bounds cover the first pass; the factors here cover the conversions
+// and sums of this function.
+void ScanWorker::take(int64_t row, int q, const Found& tile) {
+  const float slack = hits_.slack[q];
+  for (uint64_t lanes = hits_.lanes[q]; lanes != 0; lanes &= lanes - 1) {
+    const int place = std::countr_zero(lanes);
+    const Slot& slot = tile.slots[place];
+    if (slot.item == kNoItem) continue;
+    if (tile.exactly) {
+      float exact;
+      canonical_scores(plan_.wide_queries + row * canonical_stride(plan_.dim()), 1,
+                       plan_.shard.rows, &slot.item, 0, 1, &exact);
+      const float units = exact / plan_.groups.units(row).scale;
+      offer(row, units, units + std::fabs(units) * 0x1p-20F + 0x1p-120F, slot.item, exact);
+      continue;
+    }
+    float product = scores_[q * kTileItems + place];
+    if (plan_.int8) {
+      product = static_cast<float>(hits_.product[q * kTileItems + place] + hits_.threshold[q]);
+    }
+    const float upper = product + slack + (std::fabs(product) + slack) * 0x1p-20F;
+    offer(row, product * slot.scale, upper * slot.scale, slot.item,
+          std::numeric_limits<float>::quiet_NaN());
+  }
+}
+
+void ScanWorker::offer(int64_t row, float approx, float upper, uint32_t item, float exact) {
+  if (!(upper >= gate(row))) return;
+  const ScanRow& r = plan_.rows[static_cast<size_t>(row)];
+  const int64_t id = plan_.shard.first_id + item;
+  if (!allowed(r.mask, id) || !allowed(plan_.shard.live, id)) return;
+  if (!r.adjusted.empty() && AdjustedRows::contains(r.adjusted, id)) return;
+  ++pushed_;
+  found(row).push(upper, approx, item, exact);
+  if (found(row).full()) cut(row);
+}
+
+void ScanWorker::cut(int64_t row) {
+  Candidates& list = found(row);
+  if (rank_ > 0) {
+    raise_gate(row, list.nth_approx(static_cast<size_t>(rank_)));
+  } else {
+    raise_gate(row, plan_.groups.units(row).gate(plan_.proven_score(row, list, &exact_scores_)));
+  }
+  const auto wanted = static_cast<size_t>(std::max({plan_.keep, rank_, int64_t{128}}));
+  if (list.size() > 4 * wanted) settle_ties(row);
+  list.make_room(wanted);
+}
+
+// More items than bounds can tell apart, such as equal ones: exact scores and ids can.
+void ScanWorker::settle_ties(int64_t row) {
+  Candidates& list = found(row);
+  exact_scores_ += plan_.score_exactly(row, list.list(), list.size());
+  list.keep_best(static_cast<size_t>(plan_.keep));
+  raise_gate(row, plan_.groups.units(row).gate(plan_.proven_score(row, list, &exact_scores_)));
+}
+
+// All rows have one mask: what passes it is put together to full tiles.
+void ScanWorker::pack(int64_t tile) {
+  const uint64_t* mask = plan_.rows.front().mask;
+  const int64_t first_id = plan_.shard.first_id;
+  const int64_t words = plan_.shard.tiles.steps * kTileItems;
+  for (int i = 0; i < kTileItems; ++i) {
+    const Slot slot = slot_of(tile, i);
+    if (slot.item == kNoItem || !allowed(mask, first_id + slot.item) ||
+        !allowed(plan_.shard.live, first_id + slot.item)) {
+      continue;
+    }
+    packed_slots_[num_packed_] = slot;
+    if (plan_.int8) {
+      const TileBounds& b = plan_.shard.tiles.bounds[tile];
+      TileBounds& all = packed_bounds_;
+      if (num_packed_ == 0) all = b;
+      all = {std::min(all.min_inverse_scale, b.min_inverse_scale),
+             std::max(all.max_inverse_scale, b.max_inverse_scale),
+             std::max(all.max_residual, b.max_residual), std::max(all.max_norm, b.max_norm)};
+      const uint8_t* from = plan_.shard.tiles.tile(tile) + i * 4;
+      uint8_t* to = reinterpret_cast<uint8_t*>(packed_.data()) + num_packed_ * 4;
+      for (int64_t k = 0; k < words; k += kTileItems) std::memcpy(to + k * 4, from + k * 4, 4);
+    }
+    if (++num_packed_ == kTileItems) flush_packed();
+  }
+}
+
+void ScanWorker::flush_packed() {
+  if (num_packed_ == 0) return;
+  for (int i = num_packed_; i < kTileItems; ++i) packed_slots_[i] = {1.0F, kNoItem};
+  num_packed_ = 0;
+  if (plan_.int8) {
+    const auto* bytes = reinterpret_cast<const uint8_t*>(packed_.data());
+    score_int8(bytes, packed_bounds_, packed_slots_, bytes);
+  } else {
+    score_floats(packed_slots_);
+  }
+}
+
+}  // namespace hypertower::cpu
