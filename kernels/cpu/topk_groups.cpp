@@ -22,18 +22,25 @@ float norm_of(const float* x, int64_t dim) {
 float RowUnits::gate(float lower) const {
   if (!(lower > -kInf)) return -kInf;
   if (lower == kInf) return kInf;
-  const double below = double{lower} - std::fabs(double{lower}) * 0x1p-20 - 0x1p-126;
-  const double units = below / scale;
+  const double slack = std::fabs(double{lower}) * 0x1p-20 + std::fabs(center) * 0x1p-40 + 0x1p-126;
+  const double units = (double{lower} - slack - center) / scale;
   const double rounded = units - std::fabs(units) * 0x1p-22;
   constexpr double kMax = std::numeric_limits<float>::max();
   if (rounded >= kMax) return std::numeric_limits<float>::max();
   return rounded <= -kMax ? -kInf : static_cast<float>(rounded);
 }
 
-RowGroups::RowGroups(std::span<const ScanRow> rows, int64_t dim, bool int8)
+float RowUnits::upper(float exact) const {
+  if (std::isinf(exact)) return exact;
+  const double slack = std::fabs(double{exact}) * 0x1p-20 + std::fabs(center) * 0x1p-40 + 0x1p-126;
+  const double units = (double{exact} + slack - center) / scale;
+  return static_cast<float>(units + std::fabs(units) * 0x1p-22);
+}
+
+RowGroups::RowGroups(std::span<const ScanRow> rows, int64_t dim, const Tiles* tiles)
     : dim_(dim), units_(rows.size()) {
   const auto count = static_cast<int64_t>(rows.size());
-  if (int8) {
+  if (tiles != nullptr) {
     bytes_.resize(static_cast<size_t>((count + kMaxGroup) * steps_of(dim) * 4));
   } else {
     floats_.resize(static_cast<size_t>((count + kMaxGroup - 1) / kMaxGroup * kMaxGroup * dim));
@@ -41,15 +48,16 @@ RowGroups::RowGroups(std::span<const ScanRow> rows, int64_t dim, bool int8)
   for (int64_t first = 0; first < count; first += kMaxGroup) {
     const int64_t left = std::min<int64_t>(kMaxGroup, count - first);
     groups_.emplace_back();
-    if (int8) {
-      add_int8(rows, first, static_cast<int>(std::bit_ceil(static_cast<uint64_t>(left))));
+    if (tiles != nullptr) {
+      add_int8(rows, first, static_cast<int>(std::bit_ceil(static_cast<uint64_t>(left))), *tiles);
     } else {
       add_floats(rows, first);
     }
   }
 }
 
-void RowGroups::add_int8(std::span<const ScanRow> rows, int64_t first, int width) {
+void RowGroups::add_int8(std::span<const ScanRow> rows, int64_t first, int width,
+                         const Tiles& tiles) {
   const int64_t steps = steps_of(dim_);
   QueryGroup& group = groups_.back();
   int8_t* bytes = bytes_.data() + first * steps * 4;
@@ -64,8 +72,9 @@ void RowGroups::add_int8(std::span<const ScanRow> rows, int64_t first, int width
     std::fill(coded.begin(), coded.end(), int8_t{0});
     if (first + q < static_cast<int64_t>(rows.size())) {
       const float* query = rows[static_cast<size_t>(first + q)].query;
-      const QuantizedRow row = quantize_row(query, dim_, coded.data());
-      units_[static_cast<size_t>(first + q)].scale = row.scale;
+      const QuantizedQuery row =
+          quantize_query(query, dim_, tiles.center, tiles.weight, coded.data());
+      units_[static_cast<size_t>(first + q)] = {row.center, row.scale};
       group.gate[q] = -kInf;
       group.norm[q] = row.norm / row.scale * (1.0F + 0x1p-20F);
       group.residual[q] = row.residual / row.scale * (1.0F + 0x1p-20F);

@@ -10,18 +10,22 @@
 
 namespace hypertower::cpu {
 
-// The unit of a row's first-pass scores is `scale`: 1 / scale times a score is comparable with them.
+// A row's first-pass scores are (score - center) / scale.
 struct RowUnits {
+  double center = 0.0;
   float scale = 1.0F;
   // The gate that stands for "a canonical score of at least `lower`": rounded down by more than
   // the rounding of the canonical score and of the division.
   float gate(float lower) const;
+  // An exact score in these units, rounded up.
+  float upper(float exact) const;
 };
 
 // Immutable once built; threads copy the groups and move the gates of their copies.
 class RowGroups {
  public:
-  RowGroups(std::span<const ScanRow> rows, int64_t dim, bool int8);
+  // `tiles` is null for single precision.
+  RowGroups(std::span<const ScanRow> rows, int64_t dim, const Tiles* tiles);
 
   int64_t rows() const { return static_cast<int64_t>(units_.size()); }
   const std::vector<QueryGroup>& groups() const { return groups_; }
@@ -30,7 +34,7 @@ class RowGroups {
   const RowUnits& units(int64_t row) const { return units_[static_cast<size_t>(row)]; }
 
  private:
-  void add_int8(std::span<const ScanRow> rows, int64_t first, int width);
+  void add_int8(std::span<const ScanRow> rows, int64_t first, int width, const Tiles& tiles);
   void add_floats(std::span<const ScanRow> rows, int64_t first);
 
   int64_t dim_;

@@ -19,6 +19,16 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+// to = (from - center) * weight, or from / weight without a center; weights are powers of two.
+void balance(const float* HWY_RESTRICT from, int64_t dim, const float* HWY_RESTRICT center,
+             const float* HWY_RESTRICT weight, float* HWY_RESTRICT to) {
+  if (center == nullptr) {
+    for (int64_t j = 0; j < dim; ++j) to[j] = from[j] / weight[j];
+  } else {
+    for (int64_t j = 0; j < dim; ++j) to[j] = (from[j] - center[j]) * weight[j];
+  }
+}
+
 float max_magnitude(const float* HWY_RESTRICT row, int64_t dim) {
   const hn::ScalableTag<float> d;
   const int64_t width = static_cast<int64_t>(hn::Lanes(d));
@@ -74,6 +84,7 @@ HWY_AFTER_NAMESPACE();
 namespace hypertower::cpu {
 namespace {
 
+HWY_EXPORT(balance);
 HWY_EXPORT(max_magnitude);
 HWY_EXPORT(code_row);
 
@@ -98,34 +109,81 @@ float scale_for(float magnitude) {
 }
 
 // Canonical scores are sums in double, so they may differ from the true product by this share of
-// the product of the norms.
+// the product of the norms (before centering).
 double double_error(int64_t dim) {
   return static_cast<double>(dim) * 0x1p-52;
 }
 
+// Of a float subtraction, relative to its result.
+constexpr double kCenterError = 0x1p-23;
+
+constexpr int64_t kBalanceRows = 4096;
+
 }  // namespace
 
-QuantizedRow quantize_row(const float* row, int64_t dim, int8_t* out) {
-  const float scale = scale_for(HWY_DYNAMIC_DISPATCH(max_magnitude)(row, dim));
-  const RowSums sums = code(row, dim, scale, out);
-  std::fill(out + dim, out + steps_of(dim) * 4, int8_t{0});
-  return {scale, static_cast<float>(sums.residual * kUp), static_cast<float>(sums.norm * kUp)};
+void balance_columns(MatrixView<const float> items, float* center, float* weight) {
+  const int64_t stride = std::max<int64_t>(1, items.rows / kBalanceRows);
+  const int64_t rows = (items.rows + stride - 1) / stride;
+  std::vector<double> sum(static_cast<size_t>(items.cols), 0.0), squares = sum;
+  for (int64_t r = 0; r < items.rows; r += stride) {
+    for (int64_t j = 0; j < items.cols; ++j) sum[j] += items.row(r)[j];
+  }
+  for (int64_t j = 0; j < items.cols; ++j) {
+    center[j] = static_cast<float>(sum[j] / static_cast<double>(rows));
+  }
+  for (int64_t r = 0; r < items.rows; r += stride) {
+    for (int64_t j = 0; j < items.cols; ++j) {
+      const double x = double{items.row(r)[j]} - center[j];
+      squares[j] += x * x;
+    }
+  }
+  for (int64_t j = 0; j < items.cols; ++j) {
+    const double spread = std::sqrt(squares[j] / static_cast<double>(rows));
+    const double exponent = spread > 0.0 ? -std::round(std::log2(spread)) : 0.0;
+    weight[j] = static_cast<float>(std::ldexp(1.0, static_cast<int>(std::clamp(exponent, -60.0, 60.0))));
+  }
 }
 
-void quantize_block(MatrixView<const float> items, int64_t first, int64_t count, uint8_t* bytes,
-                    TileBounds* bounds, Slot* slots) {
+QuantizedQuery quantize_query(const float* query, int64_t dim, const float* center,
+                              const float* weight, int8_t* out) {
+  std::vector<float> balanced(static_cast<size_t>(dim));
+  HWY_DYNAMIC_DISPATCH(balance)(query, dim, nullptr, weight, balanced.data());
+  QuantizedQuery result;
+  for (int64_t j = 0; j < dim; ++j) result.center += double{query[j]} * center[j];
+  result.scale = scale_for(HWY_DYNAMIC_DISPATCH(max_magnitude)(balanced.data(), dim));
+  const RowSums sums = code(balanced.data(), dim, result.scale, out);
+  std::fill(out + dim, out + steps_of(dim) * 4, int8_t{0});
+  result.residual = static_cast<float>(sums.residual * kUp);
+  result.norm = static_cast<float>(sums.norm * kUp);
+  return result;
+}
+
+void quantize_block(MatrixView<const float> items, int64_t first, int64_t count,
+                    const float* center, const float* weight, uint8_t* bytes, TileBounds* bounds,
+                    Slot* slots) {
   const int64_t dim = items.cols;
   const int64_t steps = steps_of(dim);
-  std::vector<float> magnitude(count);
-  std::vector<uint32_t> order(count);
+  std::vector<float> balanced(static_cast<size_t>(dim));
+  const auto balance_row = [&](int64_t i) {
+    HWY_DYNAMIC_DISPATCH(balance)(items.row(first + i), dim, center, weight, balanced.data());
+  };
+  double center_norm = 0.0;
+  for (int64_t j = 0; j < dim; ++j) {
+    const double m = double{center[j]} * weight[j];
+    center_norm += m * m;
+  }
+  center_norm = std::sqrt(center_norm);
+  std::vector<float> magnitude(static_cast<size_t>(count));
+  std::vector<uint32_t> order(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) {
-    magnitude[i] = HWY_DYNAMIC_DISPATCH(max_magnitude)(items.row(first + i), dim);
+    balance_row(i);
+    magnitude[i] = HWY_DYNAMIC_DISPATCH(max_magnitude)(balanced.data(), dim);
   }
   std::iota(order.begin(), order.end(), 0U);
   std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
     return magnitude[a] != magnitude[b] ? magnitude[a] > magnitude[b] : a < b;
   });
-  std::vector<int8_t> coded(steps * 4, 0);
+  std::vector<int8_t> coded(static_cast<size_t>(steps * 4), 0);
   for (int64_t t = 0; t < tiles_of(count); ++t) {
     uint8_t* const tile = bytes + t * steps * kTileItems * 4;
     double least = HUGE_VAL, most = 0.0, residual = 0.0, norm = 0.0;
@@ -133,14 +191,17 @@ void quantize_block(MatrixView<const float> items, int64_t first, int64_t count,
       Slot& slot = slots[t * kTileItems + i];
       const int64_t place = t * kTileItems + i;
       if (place < count) {
-        const int64_t row = first + order[place];
-        const float scale = scale_for(magnitude[order[place]]);
-        const RowSums sums = code(items.row(row), dim, scale, coded.data());
-        slot = {scale, static_cast<uint32_t>(row)};
+        const uint32_t row = order[place];
+        const bool wide = !(magnitude[row] <= kMaxMagnitude);
+        const float scale = scale_for(wide ? kMaxMagnitude : magnitude[row]);
+        balance_row(row);
+        if (wide) std::fill(balanced.begin(), balanced.end(), 0.0F);
+        const RowSums sums = code(balanced.data(), dim, scale, coded.data());
+        slot = {scale, static_cast<uint32_t>(first + row)};
         least = std::min(least, 1.0 / scale);
         most = std::max(most, 1.0 / scale);
-        const bool wide = magnitude[order[place]] > kMaxMagnitude;
-        const double of_row = sums.residual + sums.norm * double_error(dim);
+        const double of_row = sums.residual + sums.norm * kCenterError +
+                              (sums.norm + center_norm) * double_error(dim);
         residual = wide ? HUGE_VAL : std::max(residual, of_row / scale);
         norm = std::max(norm, sums.coded);
       } else {

@@ -19,10 +19,15 @@ QuantizedItems::QuantizedItems(MatrixView<const float> items, int threads) {
   tiles_.bytes = bytes;
   tiles_.bounds = bounds;
   tiles_.slots = slots;
+  center_.resize(static_cast<size_t>(items.cols));
+  weight_.resize(center_.size());
+  balance_columns(items, center_.data(), weight_.data());
+  tiles_.center = center_.data();
+  tiles_.weight = weight_.data();
   parallel_for(threads, items.rows, kBlockItems, [&](int64_t begin, int64_t end) {
     const int64_t tile = begin / kTileItems;
-    quantize_block(items, begin, end - begin, bytes + tile * tiles_.tile_bytes(), bounds + tile,
-                   slots + tile * kTileItems);
+    quantize_block(items, begin, end - begin, tiles_.center, tiles_.weight,
+                   bytes + tile * tiles_.tile_bytes(), bounds + tile, slots + tile * kTileItems);
   });
 }
 

@@ -1,6 +1,8 @@
 // Int8 tiles of a matrix, with the memory they lie in.
 #pragma once
 
+#include <vector>
+
 #include "kernels/cpu/topk_tiles.h"
 #include "kernels/huge_buffer.h"
 #include "kernels/tensor.h"
@@ -19,6 +21,7 @@ class QuantizedItems {
 
  private:
   HugeBuffer bytes_, bounds_, slots_;
+  std::vector<float> center_, weight_;
   Tiles tiles_;
 };
 

@@ -151,7 +151,7 @@ std::vector<int64_t> scan_rows(const Shard& shard, std::span<ScanRow> rows, int6
                                SearchStats* stats) {
   const int64_t dim = shard.rows.cols;
   const bool int8 = shard.tiles.tiles > 0 && options.tier != Int8Tier::kNone;
-  const RowGroups groups(rows, dim, int8);
+  const RowGroups groups(rows, dim, int8 ? &shard.tiles : nullptr);
   std::vector<double> wide(rows.size() * static_cast<size_t>(canonical_stride(dim)));
   for (size_t r = 0; r < rows.size(); ++r) {
     widen_query(rows[r].query, dim, wide.data() + static_cast<int64_t>(r) * canonical_stride(dim));

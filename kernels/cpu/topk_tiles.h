@@ -1,12 +1,17 @@
 // Items as int8, laid out for the first pass of the top-K, with what its error bound needs.
 //
-// A row x becomes s * c with whole numbers c in [-127, 127] and s = max|x| / 127. For a query q,
-// quantised the same way to t * e,
+// Columns are balanced first: with a center m and weights w, powers of two,
+//
+//   q . x = q . m + sum over j of (q_j / w_j) (w_j (x_j - m_j))
+//
+// so a column that is far from zero or much larger than the others, such as a bias, does not take
+// the others' digits away. Let x and q be balanced from here on. A row x becomes s * c with whole
+// numbers c in [-127, 127] and s = max|x| / 127; a query q becomes t * e in the same way, and
 //
 //   |q . x - s t (e . c)|  <=  |q| |x - s c| + |q - t e| |s c|          (norms are Euclidean)
 //
-// so what is stored of an item is c, s and the two norms; all norms are rounded up. In units of
-// s t the bound is  (|q| / t) (|x - s c| / s) + (|q - t e| / t) |c|,  numbers of moderate size.
+// What is stored of an item is c, s and bounds of the two norms; all norms are rounded up. In units
+// of s t the bound is  (|q| / t) (|x - s c| / s) + (|q - t e| / t) |c|,  numbers of moderate size.
 //
 // A tile holds 48 items column by column: four columns of one item are one 32-bit word, 48 words
 // are one step, as the dot-product instructions of x86 want it. Bytes are c + 128. Items are
@@ -47,6 +52,8 @@ struct TileBounds {
 
 // Views of quantised rows; what they point to is owned by others.
 struct Tiles {
+  const float* center = nullptr;   // [dim]
+  const float* weight = nullptr;   // [dim], powers of two
   const uint8_t* bytes = nullptr;  // [tiles, steps, 48, 4], 64-byte aligned
   const TileBounds* bounds = nullptr;
   const Slot* slots = nullptr;  // [tiles, 48]
@@ -64,17 +71,24 @@ inline int64_t tiles_of(int64_t items) {
   return (items + kTileItems - 1) / kTileItems;
 }
 
+// The middle of each column and the power of two that brings its spread closest to one, from some
+// thousands of rows. REQUIRES: rows are finite. center, weight: [cols].
+void balance_columns(MatrixView<const float> items, float* center, float* weight);
+
 // Quantises rows [first, first + count) of `items`, at most kBlockItems, into tiles_of(count) tiles.
 // Slots name rows of `items`. REQUIRES: rows are finite, 1 <= cols <= kMaxDim.
-void quantize_block(MatrixView<const float> items, int64_t first, int64_t count, uint8_t* bytes,
-                    TileBounds* bounds, Slot* slots);
+void quantize_block(MatrixView<const float> items, int64_t first, int64_t count,
+                    const float* center, const float* weight, uint8_t* bytes, TileBounds* bounds,
+                    Slot* slots);
 
-// One row as whole numbers. Writes steps_of(dim) * 4 of them, the last ones 0.
-struct QuantizedRow {
+// A query as whole numbers. Writes steps_of(dim) * 4 of them, the last ones 0.
+struct QuantizedQuery {
+  double center = 0.0;  // q . m
   float scale = 1.0F;
-  float residual = 0.0F;  // |x - s c|, rounded up
-  float norm = 0.0F;      // |x|, rounded up
+  float residual = 0.0F;  // |q - t e|, rounded up
+  float norm = 0.0F;      // |q|, rounded up
 };
-QuantizedRow quantize_row(const float* row, int64_t dim, int8_t* out);
+QuantizedQuery quantize_query(const float* query, int64_t dim, const float* center,
+                              const float* weight, int8_t* out);
 
 }  // namespace hypertower::cpu

@@ -195,8 +195,8 @@ void ScanWorker::take(int64_t row, int q, const Found& tile) {
       float exact;
       canonical_scores(plan_.wide_queries + row * canonical_stride(plan_.dim()), 1,
                        plan_.shard.rows, &slot.item, 0, 1, &exact);
-      const float units = exact / plan_.groups.units(row).scale;
-      offer(row, units, units + std::fabs(units) * 0x1p-20F + 0x1p-120F, slot.item, exact);
+      const float upper = plan_.groups.units(row).upper(exact);
+      offer(row, upper, upper, slot.item, exact);
       continue;
     }
     float product = scores_[q * kTileItems + place];

@@ -149,8 +149,9 @@ TEST(TopKSearch, OutlierColumns) {
 
 TEST(TopKSearch, ShardsDoNotMatter) {
   TopKCase c = gaussian_case(5, 11, 7000, 20, 60);
+  Rng rng(1);
   expect_reference(c, {0, 1, 65, 4000, 6999});
-  c.masks = {random_mask(*std::make_unique<Rng>(1), 7000, 0.3)};
+  c.masks = {random_mask(rng, 7000, 0.3)};
   expect_reference(c, {0, 640, 6000});
 }
 
@@ -196,6 +197,25 @@ TEST(TopKSearch, AGuessThatIsTooHighIsRepaired) {
     expect_same(search(c, shards, {.tier = tier}, &stats), expected);
     EXPECT_EQ(stats.repairs, 0);
   }
+}
+
+// A column far from the others, as the bias of a popular item is, costs no digits of the others.
+TEST(TopKSearch, ABiasColumnIsBalanced) {
+  TopKCase c = gaussian_case(12, 16, 50000, 33, 100);
+  Rng rng(4);
+  std::exponential_distribution<float> rarity(0.2F);
+  for (int64_t i = 0; i < c.items; ++i) {
+    c.item_data[i * 33 + 32] = -300.0F - rarity(rng);
+    for (int64_t j = 0; j < 32; ++j) c.item_data[i * 33 + j] *= 0.01F;
+  }
+  for (int64_t b = 0; b < c.batch; ++b) {
+    c.query_data[b * 33 + 32] = 1.0F;
+    for (int64_t j = 0; j < 32; ++j) c.query_data[b * 33 + j] *= 100.0F;
+  }
+  const Shards shards(c, {0});
+  SearchStats stats;
+  expect_same(search(c, shards, {}, &stats), reference(c));
+  EXPECT_LT(stats.exact_scores, 16 * 400);
 }
 
 // What the guess is for: few items need a second look.
