@@ -90,17 +90,18 @@ class Request {
     }
     return rows;
   }
-  void score_all_exactly() {
-    for (RowSet& set : sets_) {
-      if (set.how != RowSet::How::kGather) set.how = RowSet::How::kExact;
-    }
-  }
 
   void add(const Shard& shard) {
+    const bool int8 = shard.tiles.tiles > 0 && options_.tier != Int8Tier::kNone;
+    const bool exactly = !int8 && scanned_rows() < options_.min_float_rows;
     for (RowSet& set : sets_) {
       switch (set.how) {
         case RowSet::How::kScan:
         case RowSet::How::kPack:
+          if (exactly) {
+            scan_exactly(shard, nullptr, set.rows, keep_, threads_);
+            break;
+          }
           scan_shard(shard, set.rows, keep_, set.how == RowSet::How::kPack, options_, threads_,
                      stats_);
           break;
@@ -202,9 +203,7 @@ void topk(const TopKInput& in, const TopKOutput& out, int threads) {
   const SearchOptions options;
   Request request(in, out, threads, options, nullptr);
   if (request.empty()) return write_empty(in, out);
-  const bool few_rows = request.scanned_rows() < kMinRowsToQuantize;
-  if (few_rows) request.score_all_exactly();
-  if (few_rows || options.tier == Int8Tier::kNone) {
+  if (request.scanned_rows() < kMinRowsToQuantize || options.tier == Int8Tier::kNone) {
     request.add({0, in.items, {}, nullptr});
   } else {
     for (int64_t first = 0; first < in.items.rows; first += kTransientItems) {

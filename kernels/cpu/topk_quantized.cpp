@@ -31,8 +31,9 @@ QuantizedItems::QuantizedItems(MatrixView<const float> items, int threads) {
   });
 }
 
-int64_t QuantizedItems::bytes() const {
-  return static_cast<int64_t>(bytes_.size() + bounds_.size() + slots_.size());
+int64_t bytes_of(const Tiles& tiles) {
+  return tiles.tiles * (tiles.tile_bytes() + static_cast<int64_t>(sizeof(TileBounds)) +
+                        kTileItems * static_cast<int64_t>(sizeof(Slot)));
 }
 
 }  // namespace hypertower::cpu

@@ -9,6 +9,9 @@
 
 namespace hypertower::cpu {
 
+// Memory of all arrays.
+int64_t bytes_of(const Tiles& tiles);
+
 class QuantizedItems {
  public:
   QuantizedItems() = default;
@@ -17,7 +20,6 @@ class QuantizedItems {
   QuantizedItems(MatrixView<const float> items, int threads);
 
   Tiles tiles() const { return tiles_; }
-  int64_t bytes() const;
 
  private:
   HugeBuffer bytes_, bounds_, slots_;

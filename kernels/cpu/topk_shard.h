@@ -33,6 +33,7 @@ struct SearchOptions {
   MaskRoute masks = MaskRoute::kByCost;
   int64_t guess_rank = 0;         // > 0: this rank of the sample instead of a careful one
   int64_t min_guess_tiles = 256;  // fewer tiles are scanned without a guess
+  int64_t min_float_rows = 16;    // fewer rows are scored exactly where there is no int8 form
 };
 
 // What a search did, for tests and benchmarks.

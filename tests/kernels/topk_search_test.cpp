@@ -78,7 +78,10 @@ void expect_reference(const TopKCase& c, const std::vector<int64_t>& begins = {0
                                           << int{static_cast<uint8_t>(route)} << " guess from "
                                           << min_guess_tiles);
         expect_same(search(c, shards,
-                           {.tier = tier, .masks = route, .min_guess_tiles = min_guess_tiles}),
+                           {.tier = tier,
+                            .masks = route,
+                            .min_guess_tiles = min_guess_tiles,
+                            .min_float_rows = 0}),
                     expected);
       }
     }
@@ -179,7 +182,7 @@ TEST(TopKSearch, DeletedItemsAreGone) {
     shards.set_live(words.data());
     for (const MaskRoute route :
          {MaskRoute::kByCost, MaskRoute::kTest, MaskRoute::kPack, MaskRoute::kGather}) {
-      expect_same(search(c, shards, {.masks = route, .min_guess_tiles = 0}), expected);
+      expect_same(search(c, shards, {.masks = route, .min_guess_tiles = 0, .min_float_rows = 0}), expected);
     }
   }
 }
@@ -191,10 +194,10 @@ TEST(TopKSearch, AGuessThatIsTooHighIsRepaired) {
   const Shards shards(c, {0});
   for (const Int8Tier tier : tiers()) {
     SearchStats stats;
-    expect_same(search(c, shards, {.tier = tier, .guess_rank = 1}, &stats), expected);
+    expect_same(search(c, shards, {.tier = tier, .guess_rank = 1, .min_float_rows = 0}, &stats), expected);
     EXPECT_GT(stats.repairs, 15);
     stats = {};
-    expect_same(search(c, shards, {.tier = tier}, &stats), expected);
+    expect_same(search(c, shards, {.tier = tier, .min_float_rows = 0}, &stats), expected);
     EXPECT_EQ(stats.repairs, 0);
   }
 }
