@@ -67,8 +67,8 @@ void check_rows(MatrixView<const float> rows, int64_t first_id, int threads) {
                 "items");
   }
   parallel_for(threads, rows.rows, 4096, [&](int64_t begin, int64_t end) {
-    const int64_t bad = first_non_finite_row(
-        {rows.data + begin * rows.ld, end - begin, rows.cols, rows.ld});
+    const int64_t bad =
+        first_non_finite_row({rows.data + begin * rows.ld, end - begin, rows.cols, rows.ld});
     if (bad < 0) return;
     throw Error(ErrorKind::kArgument,
                 "index: expected finite numbers, got NaN or infinity in row " + text(begin + bad) +
@@ -174,10 +174,10 @@ TopKIndex TopKIndex::without(std::span<const int64_t> ids) const {
   const int64_t count = size();
   for (const int64_t id : ids) {
     if (id >= 0 && id < count) continue;
-    throw Error(ErrorKind::kArgument,
-                "index: expected item ids in [0, " + text(count) + ") to remove, got " + text(id) +
-                    ".",
-                "ids");
+    throw Error(
+        ErrorKind::kArgument,
+        "index: expected item ids in [0, " + text(count) + ") to remove, got " + text(id) + ".",
+        "ids");
   }
   auto live = live_ != nullptr ? std::make_shared<std::vector<uint64_t>>(*live_)
                                : std::make_shared<std::vector<uint64_t>>(
@@ -258,8 +258,8 @@ bool tiles_are_sound(const cpu::Tiles& tiles, int64_t count, int64_t dim) {
   for (int64_t t = 0; t < tiles.tiles; ++t) {
     const cpu::TileBounds& b = tiles.bounds[t];
     if (!(b.min_inverse_scale > 0.0F) || !(b.max_inverse_scale >= b.min_inverse_scale) ||
-        !std::isfinite(b.max_inverse_scale) || !(b.max_residual >= 0.0F) ||
-        !(b.max_norm >= 0.0F) || !std::isfinite(b.max_norm)) {
+        !std::isfinite(b.max_inverse_scale) || !(b.max_residual >= 0.0F) || !(b.max_norm >= 0.0F) ||
+        !std::isfinite(b.max_norm)) {
       return false;
     }
     for (int64_t i = t * cpu::kTileItems; i < (t + 1) * cpu::kTileItems; ++i) {

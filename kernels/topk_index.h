@@ -23,8 +23,8 @@ namespace hypertower {
 
 class TopKIndex {
  public:
-  // How the first pass reads items. Int8 bounds can be too loose to help: when they let through more
-  // than kMaxInflation times the items they must on a sample of the items, kAuto takes floats.
+  // How the first pass reads items. Int8 bounds can be too loose to help: when they let through
+  // more than kMaxInflation times the items they must on a sample of the items, kAuto takes floats.
   enum class FirstPass : uint8_t { kAuto, kInt8, kFloat };
   static constexpr double kMaxInflation = 8.0;
 
@@ -40,8 +40,8 @@ class TopKIndex {
   static TopKIndex from_tiles(MatrixView<const float> rows, cpu::Tiles tiles,
                               std::shared_ptr<const void> owner);
 
-  // Items added at the end: they get the ids size(), size() + 1, ... Small additions are joined with
-  // earlier small ones, so that there are O(log) parts: amortised O(log N) copies per item.
+  // Items added at the end: they get the ids size(), size() + 1, ... Small additions are joined
+  // with earlier small ones, so that there are O(log) parts: amortised O(log N) copies per item.
   TopKIndex appended(MatrixView<const float> rows, std::shared_ptr<const void> owner,
                      int threads) const;
   // Without these items; ids stay. An id may come twice or be gone already. Errors (kArgument): an

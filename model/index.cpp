@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <map>
+#include <thread>
 
 #include "kernels/error.h"
 #include "kernels/topk.h"
@@ -82,24 +83,31 @@ Masks gather_masks(std::span<const Query> queries) {
 
 }  // namespace
 
-ItemIndex::ItemIndex(Catalogue catalogue)
-    : catalogue_(std::move(catalogue)), rows_(catalogue_.ids) {
-  const size_t items = catalogue_.ids.size();
+ItemIndex::ItemIndex(Catalogue catalogue, MappedTiles tiles)
+    : catalogue_(std::make_shared<const Catalogue>(std::move(catalogue))), rows_(catalogue_->ids) {
+  const size_t items = catalogue_->ids.size();
   if (const int64_t row = rows_.first_duplicate(); row >= 0) {
     broken("the item '" + id(row) + "' comes twice in the catalogue");
   }
-  if (catalogue_.dim < 1 || catalogue_.vectors.size() != items * static_cast<size_t>(dim())) {
+  if (catalogue_->dim < 1 || catalogue_->vectors.size() != items * static_cast<size_t>(dim())) {
     broken("the catalogue has " + std::to_string(items) + " items of " + std::to_string(dim()) +
-           " numbers, but " + std::to_string(catalogue_.vectors.size()) + " numbers in all");
+           " numbers, but " + std::to_string(catalogue_->vectors.size()) + " numbers in all");
   }
   if (const int64_t row = first_non_finite_row(vectors()); row >= 0) {
     broken("the vector of item '" + id(row) + "' holds NaN or infinity");
   }
-  for (const Attribute& a : catalogue_.attributes) check_attribute(a, items);
+  for (const Attribute& a : catalogue_->attributes) check_attribute(a, items);
+  const auto cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  topk_ = tiles.file == nullptr
+              ? TopKIndex::build(vectors(), catalogue_, cores)
+              : TopKIndex::from_tiles(
+                    vectors(), tiles.tiles,
+                    std::make_shared<std::pair<std::shared_ptr<const Catalogue>, MappedTiles>>(
+                        catalogue_, tiles));
 }
 
 MatrixView<const float> ItemIndex::vectors() const {
-  return {catalogue_.vectors.data(), size(), dim()};
+  return {catalogue_->vectors.data(), size(), dim()};
 }
 
 std::shared_ptr<const Mask> ItemIndex::compile(const Filter& filter) const {
@@ -161,7 +169,7 @@ ItemIndex::Words ItemIndex::one_of(const Attribute& a, const Filter& filter) con
       wanted[static_cast<size_t>(code)] = 1;
   }
   Words words = filled(false);
-  for (size_t i = 0; i < catalogue_.ids.size(); ++i) {
+  for (size_t i = 0; i < catalogue_->ids.size(); ++i) {
     for (int64_t j = a.offsets[i]; j < a.offsets[i + 1]; ++j) {
       if (wanted[static_cast<size_t>(a.codes[static_cast<size_t>(j)])] != 0) {
         set_bit(words, i);
@@ -192,7 +200,7 @@ ItemIndex::Words ItemIndex::range(const Attribute& a, const Filter& filter) cons
 
 const Attribute& ItemIndex::attribute(const std::string& name) const {
   std::vector<std::string> known;
-  for (const Attribute& a : catalogue_.attributes) {
+  for (const Attribute& a : catalogue_->attributes) {
     if (a.name == name) return a;
     known.push_back(a.name);
   }
@@ -203,7 +211,7 @@ const Attribute& ItemIndex::attribute(const std::string& name) const {
 
 // All bits of items set or cleared; those beyond the last item are clear.
 ItemIndex::Words ItemIndex::filled(bool value) const {
-  const size_t items = catalogue_.ids.size();
+  const size_t items = catalogue_->ids.size();
   Words words((items + 63) / 64, value ? ~uint64_t{0} : 0);
   if (value && items % 64 != 0) words.back() = (uint64_t{1} << (items % 64)) - 1;
   return words;
@@ -240,7 +248,6 @@ std::vector<std::vector<Hit>> ItemIndex::search(std::span<const Query> queries, 
 
   TopKInput in;
   in.queries = {vectors.data(), rows, dim()};
-  in.items = this->vectors();
   in.k = width;
   if (masks.count > 0) {
     in.masks = masks.words;
@@ -257,8 +264,9 @@ std::vector<std::vector<Hit>> ItemIndex::search(std::span<const Query> queries, 
   std::vector<float> scores(ids.size());
   std::vector<int32_t> counts(queries.size());
   std::vector<RowStatus> status(queries.size());
-  topk(in, {{ids.data(), rows, width}, {scores.data(), rows, width}, counts.data(), status.data()},
-       exec);
+  topk_.search(
+      in, {{ids.data(), rows, width}, {scores.data(), rows, width}, counts.data(), status.data()},
+      exec);
   for (size_t r = 0; r < answers.size(); ++r) {
     if (status[r] != RowStatus::kOk) {
       throw Error(ErrorKind::kNumeric,

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "kernels/tensor.h"
+#include "kernels/topk_index.h"
+#include "model/index_file.h"
 #include "model/schema.h"
 #include "model/text_table.h"
 #include "model/value.h"
@@ -76,15 +78,16 @@ struct Hit {
 
 class ItemIndex {
  public:
+  // `tiles`: of these vectors, from a file; without them the index is prepared here, on all cores.
   // Errors (kModel): duplicate ids, sizes that do not fit, non-finite vectors.
-  explicit ItemIndex(Catalogue catalogue);
+  explicit ItemIndex(Catalogue catalogue, MappedTiles tiles = {});
 
-  int64_t size() const { return static_cast<int64_t>(catalogue_.ids.size()); }
-  int64_t dim() const { return catalogue_.dim; }
+  int64_t size() const { return static_cast<int64_t>(catalogue_->ids.size()); }
+  int64_t dim() const { return catalogue_->dim; }
   MatrixView<const float> vectors() const;
-  const std::string& id(int64_t row) const { return catalogue_.ids[static_cast<size_t>(row)]; }
-  int64_t row(std::string_view id) const { return rows_.find(id, catalogue_.ids); }  // -1: unknown
-  const Catalogue& catalogue() const { return catalogue_; }
+  const std::string& id(int64_t row) const { return catalogue_->ids[static_cast<size_t>(row)]; }
+  int64_t row(std::string_view id) const { return rows_.find(id, catalogue_->ids); }  // -1: unknown
+  const Catalogue& catalogue() const { return *catalogue_; }
 
   // Errors (kSchema): unknown field (nearest name), a range on a category, values on a number.
   // A value that no item has simply matches nothing.
@@ -107,8 +110,9 @@ class ItemIndex {
   const Attribute& attribute(const std::string& name) const;
   Words filled(bool value) const;
 
-  Catalogue catalogue_;
+  std::shared_ptr<const Catalogue> catalogue_;
   TextTable rows_;
+  TopKIndex topk_;  // over catalogue_->vectors
 };
 
 }  // namespace hypertower

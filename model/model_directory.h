@@ -43,6 +43,7 @@ struct ModelData {
   Architecture architecture;
   Weights weights;
   Catalogue catalogue;
+  MappedTiles tiles = {};  // of catalogue.vectors, when read from a directory that has them
   bool user_ids_are_integers = false;  // ids go out as they came in
   bool item_ids_are_integers = false;
   bool exclude_seen_by_default = false;                // derived from the data: repeats are rare

@@ -10,6 +10,7 @@
 
 #include "kernels/error.h"
 #include "model/file_io.h"
+#include "model/index_file.h"
 #include "model/json.h"
 #include "model/model_directory.h"
 #include "model/model_files.h"
@@ -296,6 +297,15 @@ ModelData read_once(const std::string& folder) {
     broken(items.path,
            "its items do not fit the weights: another dim, or fewer items than rows of "
            "item.id.weight");
+  }
+  if (child(path, manifest, "files").contains(model_files::kIndex)) {
+    const ListedFile index = listed(folder, manifest, model_files::kIndex);
+    const Catalogue& catalogue = model.catalogue;
+    naming(index.path, [&] {
+      model.tiles = read_index_file(
+          index.tensors(), {catalogue.vectors.data(), static_cast<int64_t>(catalogue.ids.size()),
+                            catalogue.dim});
+    });
   }
   naming(golden.path, [&] { model.golden = read_golden(golden); });
   if (manifest["files"].contains(model_files::kPeople)) {

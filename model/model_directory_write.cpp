@@ -12,6 +12,7 @@
 
 #include "kernels/error.h"
 #include "model/file_io.h"
+#include "model/index_file.h"
 #include "model/json.h"
 #include "model/model_directory.h"
 #include "model/model_files.h"
@@ -134,6 +135,11 @@ void write_files(const ModelData& model, const std::string& folder) {
                                     model_files::kGolden};
   write_weights(model, folder + "/" + model_files::kWeights);
   write_items(model.catalogue, folder + "/" + model_files::kItems);
+  const Catalogue& items = model.catalogue;
+  if (write_index_file({items.vectors.data(), static_cast<int64_t>(items.ids.size()), items.dim},
+                       folder + "/" + model_files::kIndex)) {
+    files.emplace_back(model_files::kIndex);
+  }
   write_file(folder + "/" + model_files::kGolden, golden_text(model.golden));
   if (!model.people.empty()) {
     files.emplace_back(model_files::kPeople);
@@ -190,8 +196,8 @@ void check_replaceable(const fs::path& target, const std::string& path) {
 // What people put beside a model (logs, notes) stays when the model is replaced.
 void keep_other_files(const fs::path& old_model, const fs::path& target) {
   static const std::set<std::string> kOurs = {model_files::kManifest, model_files::kWeights,
-                                              model_files::kItems, model_files::kGolden,
-                                              model_files::kPeople};
+                                              model_files::kItems, model_files::kIndex,
+                                              model_files::kGolden, model_files::kPeople};
   for (const auto& entry : fs::directory_iterator(old_model)) {
     const std::string name = entry.path().filename();
     if (!kOurs.contains(name)) fs::rename(entry.path(), target / name);

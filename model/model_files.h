@@ -11,6 +11,7 @@ namespace hypertower::model_files {
 inline constexpr const char* kManifest = "manifest.json";
 inline constexpr const char* kWeights = "weights.safetensors";
 inline constexpr const char* kItems = "items.safetensors";
+inline constexpr const char* kIndex = "index.safetensors";  // of large catalogues
 inline constexpr const char* kGolden = "golden.json";
 inline constexpr const char* kPeople = "people.jsonl";
 

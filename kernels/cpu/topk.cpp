@@ -226,8 +226,7 @@ void score_pairs(MatrixView<const float> queries, MatrixView<const float> items,
     for (int64_t r = begin; r < end; ++r) {
       for (int64_t i = 0; i < ids.cols; ++i) {
         const int64_t id = ids.row(r)[i];
-        out.row(r)[i] =
-            id < 0 ? -kInf : canonical_score(queries.row(r), items.row(id), items.cols);
+        out.row(r)[i] = id < 0 ? -kInf : canonical_score(queries.row(r), items.row(id), items.cols);
       }
     }
   });

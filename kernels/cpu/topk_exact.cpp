@@ -10,7 +10,7 @@
 namespace hypertower::cpu {
 namespace {
 
-constexpr int64_t kChunk = 64;                 // scored at once
+constexpr int64_t kChunk = 64;               // scored at once
 constexpr int64_t kMinItemsPerRange = 4096;  // below, starting a thread costs more than it saves
 
 bool allowed(const uint64_t* bits, int64_t id) {
@@ -98,10 +98,10 @@ void scan_exactly(const Shard& shard, const std::vector<uint32_t>* items, std::s
   const int64_t ranges = ceil_div(count, range);
   const int64_t row_parts =
       std::min(ceil_div(threads, ranges), ceil_div(num_rows, kCanonicalQueries));
-  const int64_t part = ceil_div(ceil_div(num_rows, row_parts), kCanonicalQueries) *
-                       kCanonicalQueries;
-  std::vector<std::vector<BestKeys>> best(
-      static_cast<size_t>(ranges), std::vector<BestKeys>(rows.size(), BestKeys(keep)));
+  const int64_t part =
+      ceil_div(ceil_div(num_rows, row_parts), kCanonicalQueries) * kCanonicalQueries;
+  std::vector<std::vector<BestKeys>> best(static_cast<size_t>(ranges),
+                                          std::vector<BestKeys>(rows.size(), BestKeys(keep)));
   parallel_for(threads, ranges * row_parts, 1, [&](int64_t task, int64_t) {
     const int64_t first_row = std::min(task / ranges * part, num_rows);
     const auto n = static_cast<size_t>(std::min(part, num_rows - first_row));

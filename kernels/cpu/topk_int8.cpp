@@ -57,9 +57,11 @@ HYPERTOWER_INLINE int32_t word(const int8_t* bytes) {
 // spilling them: the instruction written out, a function of its own, few other vectors alive.
 // True when a product reached its threshold; then all are in `product`.
 template <int kWidth>
-HYPERTOWER_AVX512 __attribute__((noinline)) bool avx512_products(
-    const uint8_t* tile, const int8_t* query, const int32_t* start, int64_t steps,
-    const char* next, int lines, int32_t* product) {
+HYPERTOWER_AVX512 __attribute__((noinline)) bool avx512_products(const uint8_t* tile,
+                                                                 const int8_t* query,
+                                                                 const int32_t* start,
+                                                                 int64_t steps, const char* next,
+                                                                 int lines, int32_t* product) {
   __m512i sum[kWidth * 3];
 #pragma GCC unroll 24
   for (int i = 0; i < kWidth * 3; ++i) sum[i] = _mm512_set1_epi32(start[i / 3]);
@@ -129,9 +131,11 @@ HYPERTOWER_AVX2 HYPERTOWER_INLINE __m256i dot(__m256i sum, __m256i x, __m256i e)
 
 // Two queries and half a tile at a time: six accumulators of the 16 registers.
 template <int kWidth, bool kVnni>
-HYPERTOWER_AVX2 __attribute__((noinline)) uint32_t avx2_pass(
-    const uint8_t* tile, const TileBounds& bounds, const QueryGroup& group, int64_t steps,
-    const char* next, int lines, TileHits* hits) {
+HYPERTOWER_AVX2 __attribute__((noinline)) uint32_t avx2_pass(const uint8_t* tile,
+                                                             const TileBounds& bounds,
+                                                             const QueryGroup& group, int64_t steps,
+                                                             const char* next, int lines,
+                                                             TileHits* hits) {
   constexpr int kPair = kWidth == 1 ? 1 : 2;
   set_thresholds(bounds, group, steps, hits);
   std::fill(hits->lanes, hits->lanes + kWidth, 0);
@@ -140,8 +144,8 @@ HYPERTOWER_AVX2 __attribute__((noinline)) uint32_t avx2_pass(
       __m256i sum[kPair][3];
 #pragma GCC unroll 2
       for (int q = 0; q < kPair; ++q) {
-        sum[q][0] = sum[q][1] = sum[q][2] = _mm256_set1_epi32(
-            -hits->threshold[first + q] - (kVnni ? group.offset[first + q] : 0));
+        sum[q][0] = sum[q][1] = sum[q][2] =
+            _mm256_set1_epi32(-hits->threshold[first + q] - (kVnni ? group.offset[first + q] : 0));
       }
       const uint8_t* at = tile + half * 96;
       const int8_t* query = group.bytes + first * 4;

@@ -36,8 +36,8 @@ struct alignas(64) TileHits {
 };
 
 // Bit q of the result: query q has lanes; then its entries in `hits` are set. Places past the end
-// of the items may be among the lanes. Asks memory for `lines` <= 3 cache lines per step from `next`
-// on.
+// of the items may be among the lanes. Asks memory for `lines` <= 3 cache lines per step from
+// `next` on.
 using Int8Pass = uint32_t (*)(const uint8_t* tile, const TileBounds& bounds,
                               const QueryGroup& group, int64_t steps, const char* next, int lines,
                               TileHits* hits);

@@ -140,7 +140,8 @@ void balance_columns(MatrixView<const float> items, float* center, float* weight
   for (int64_t j = 0; j < items.cols; ++j) {
     const double spread = std::sqrt(squares[j] / static_cast<double>(rows));
     const double exponent = spread > 0.0 ? -std::round(std::log2(spread)) : 0.0;
-    weight[j] = static_cast<float>(std::ldexp(1.0, static_cast<int>(std::clamp(exponent, -60.0, 60.0))));
+    weight[j] =
+        static_cast<float>(std::ldexp(1.0, static_cast<int>(std::clamp(exponent, -60.0, 60.0))));
   }
 }
 

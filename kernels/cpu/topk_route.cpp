@@ -11,13 +11,13 @@ namespace hypertower::cpu {
 namespace {
 
 // Nanoseconds on one core of a current server, roughly; only their ratios matter.
-constexpr double kReadInt8 = 0.06;        // a number of a tile, from memory
-constexpr double kScoreInt8 = 0.0027;     // a number of a tile for one more row
-constexpr double kPackInt8 = 0.3;         // a number of an item that is moved to another tile
-constexpr double kTestMask = 2.0;         // the mask bit of an item
-constexpr double kTestCandidate = 10.0;   // of an item that reaches the gate
-constexpr double kReadFloat = 0.4;        // a number of an item row somewhere in memory
-constexpr double kScoreExactly = 0.12;    // a number of an item row for one more row
+constexpr double kReadInt8 = 0.06;         // a number of a tile, from memory
+constexpr double kScoreInt8 = 0.0027;      // a number of a tile for one more row
+constexpr double kPackInt8 = 0.3;          // a number of an item that is moved to another tile
+constexpr double kTestMask = 2.0;          // the mask bit of an item
+constexpr double kTestCandidate = 10.0;    // of an item that reaches the gate
+constexpr double kReadFloat = 0.4;         // a number of an item row somewhere in memory
+constexpr double kScoreExactly = 0.12;     // a number of an item row for one more row
 constexpr double kCandidatesPerKey = 8.0;  // first-pass candidates of a scan over those wanted
 
 int64_t count_passing(const uint64_t* mask, int64_t items) {

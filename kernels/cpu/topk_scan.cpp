@@ -168,8 +168,8 @@ void scan_shard(const Shard& shard, std::span<ScanRow> rows, int64_t keep, bool 
                 const SearchOptions& options, int threads, SearchStats* stats) {
   if (rows.empty() || shard.rows.rows == 0) return;
   // Where earlier shards are as large, they have set gates that no guess would beat.
-  const bool guess = tiles_of(shard.rows.rows) >= options.min_guess_tiles &&
-                     shard.first_id < shard.rows.rows;
+  const bool guess =
+      tiles_of(shard.rows.rows) >= options.min_guess_tiles && shard.first_id < shard.rows.rows;
   const std::vector<int64_t> failed =
       scan_rows(shard, rows, keep, packed, guess, options, threads, stats);
   if (failed.empty()) return;

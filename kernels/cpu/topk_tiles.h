@@ -75,8 +75,8 @@ inline int64_t tiles_of(int64_t items) {
 // thousands of rows. REQUIRES: rows are finite. center, weight: [cols].
 void balance_columns(MatrixView<const float> items, float* center, float* weight);
 
-// Quantises rows [first, first + count) of `items`, at most kBlockItems, into tiles_of(count) tiles.
-// Slots name rows of `items`. REQUIRES: rows are finite, 1 <= cols <= kMaxDim.
+// Quantises rows [first, first + count) of `items`, at most kBlockItems, into tiles_of(count)
+// tiles. Slots name rows of `items`. REQUIRES: rows are finite, 1 <= cols <= kMaxDim.
 void quantize_block(MatrixView<const float> items, int64_t first, int64_t count,
                     const float* center, const float* weight, uint8_t* bytes, TileBounds* bounds,
                     Slot* slots);

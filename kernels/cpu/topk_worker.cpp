@@ -14,8 +14,8 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kStride = 64;       // one tile of so many is in the sample
 constexpr int64_t kLargerStride = 8;  // of the first and the second sample together
 
-// Which tile of each 64 is the sample: spread by a multiplicative hash (Knuth, vol. 3, 6.4), so that
-// no order of the items can line up with it.
+// Which tile of each 64 is the sample: spread by a multiplicative hash (Knuth, vol. 3, 6.4), so
+// that no order of the items can line up with it.
 int64_t sample_place(int64_t stretch) {
   return static_cast<int64_t>(static_cast<uint64_t>(stretch) * 0x9E3779B97F4A7C15U >> 58);
 }
@@ -148,10 +148,9 @@ void ScanWorker::score_int8(const uint8_t* bytes, const TileBounds& bounds, cons
   for (int64_t g = 0; g < count; ++g) {
     const Fetching fetch = fetching(g, count, steps);
     const QueryGroup& group = groups_[static_cast<size_t>(g)];
-    uint32_t queries =
-        int8_pass(plan_.options.tier, group.width)(
-            bytes, bounds, group, steps,
-            reinterpret_cast<const char*>(next) + fetch.first_line * 64, fetch.lines, &hits_);
+    uint32_t queries = int8_pass(plan_.options.tier, group.width)(
+        bytes, bounds, group, steps, reinterpret_cast<const char*>(next) + fetch.first_line * 64,
+        fetch.lines, &hits_);
     for (; queries != 0; queries &= queries - 1) {
       const int q = std::countr_zero(queries);
       const int64_t row = g * kMaxGroup + q;
@@ -172,8 +171,8 @@ void ScanWorker::score_floats(const Slot* slots) {
       const float least = group.gate[q] - hits_.slack[q];
       thresholds[q] = std::isnan(least) ? -kInf : least - std::fabs(least) * 0x1p-22F;
     }
-    uint32_t queries = float_pass(tile, plan_.groups.floats(g), plan_.dim(), thresholds, scores_,
-                                  hits_.lanes);
+    uint32_t queries =
+        float_pass(tile, plan_.groups.floats(g), plan_.dim(), thresholds, scores_, hits_.lanes);
     for (; queries != 0; queries &= queries - 1) {
       const int q = std::countr_zero(queries);
       const int64_t row = g * kMaxGroup + q;

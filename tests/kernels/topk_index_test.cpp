@@ -59,8 +59,8 @@ TEST(TopKIndex, AgreesWithTheReference) {
 TEST(TopKIndex, EveryFirstPassGivesTheSame) {
   const TopKCase c = gaussian_case(1, 20, 3000, 30, 25);
   const TopKResult expected = reference(c);
-  for (const auto pass : {TopKIndex::FirstPass::kAuto, TopKIndex::FirstPass::kInt8,
-                          TopKIndex::FirstPass::kFloat}) {
+  for (const auto pass :
+       {TopKIndex::FirstPass::kAuto, TopKIndex::FirstPass::kInt8, TopKIndex::FirstPass::kFloat}) {
     expect_same(search(TopKIndex::build(rows_of(c, 0, c.items), nullptr, 2, pass), c), expected);
   }
 }
@@ -197,9 +197,13 @@ TEST(TopKIndex, RefusesUnsoundTiles) {
 TEST(TopKIndexError, OneSentenceEach) {
   TopKCase c = gaussian_case(10, 2, 50, 4, 3);
   const TopKIndex index = TopKIndex::build(rows_of(c, 0, 50), nullptr, 1);
-  EXPECT_EQ(error_of([&] { index.without(std::vector<int64_t>{3, 50}); }),
+  EXPECT_EQ(error_of([&] {
+              index.without(std::vector<int64_t>{3, 50});
+            }),
             "index: expected item ids in [0, 50) to remove, got 50.");
-  EXPECT_EQ(error_of([&] { index.appended({c.item_data.data(), 10, 3}, nullptr, 1); }),
+  EXPECT_EQ(error_of([&] {
+              index.appended({c.item_data.data(), 10, 3}, nullptr, 1);
+            }),
             "index: expected items of 4 columns, as those before, got 3.");
   TopKCase narrow = gaussian_case(10, 2, 50, 3, 3);
   EXPECT_EQ(error_of([&] { search(index, narrow); }),

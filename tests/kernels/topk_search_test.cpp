@@ -74,9 +74,9 @@ void expect_reference(const TopKCase& c, const std::vector<int64_t>& begins = {0
          {MaskRoute::kByCost, MaskRoute::kTest, MaskRoute::kPack, MaskRoute::kGather}) {
       if (c.masks.empty() && route != MaskRoute::kByCost) continue;
       for (const int64_t min_guess_tiles : {int64_t{0}, int64_t{1} << 40}) {
-        SCOPED_TRACE(::testing::Message() << "tier " << int{static_cast<uint8_t>(tier)} << " route "
-                                          << int{static_cast<uint8_t>(route)} << " guess from "
-                                          << min_guess_tiles);
+        SCOPED_TRACE(::testing::Message()
+                     << "tier " << int{static_cast<uint8_t>(tier)} << " route "
+                     << int{static_cast<uint8_t>(route)} << " guess from " << min_guess_tiles);
         expect_same(search(c, shards,
                            {.tier = tier,
                             .masks = route,
@@ -113,7 +113,8 @@ TEST(TopKSearch, Shapes) {
 
 TEST(TopKSearch, HardScores) {
   for (const int64_t n : {200, 5000}) {
-    for (const int64_t k : {int64_t{1}, int64_t{20}, n}) expect_reference(score_pattern_cases(n, k));
+    for (const int64_t k : {int64_t{1}, int64_t{20}, n})
+      expect_reference(score_pattern_cases(n, k));
   }
 }
 
@@ -182,7 +183,8 @@ TEST(TopKSearch, DeletedItemsAreGone) {
     shards.set_live(words.data());
     for (const MaskRoute route :
          {MaskRoute::kByCost, MaskRoute::kTest, MaskRoute::kPack, MaskRoute::kGather}) {
-      expect_same(search(c, shards, {.masks = route, .min_guess_tiles = 0, .min_float_rows = 0}), expected);
+      expect_same(search(c, shards, {.masks = route, .min_guess_tiles = 0, .min_float_rows = 0}),
+                  expected);
     }
   }
 }
@@ -194,7 +196,8 @@ TEST(TopKSearch, AGuessThatIsTooHighIsRepaired) {
   const Shards shards(c, {0});
   for (const Int8Tier tier : tiers()) {
     SearchStats stats;
-    expect_same(search(c, shards, {.tier = tier, .guess_rank = 1, .min_float_rows = 0}, &stats), expected);
+    expect_same(search(c, shards, {.tier = tier, .guess_rank = 1, .min_float_rows = 0}, &stats),
+                expected);
     EXPECT_GT(stats.repairs, 15);
     stats = {};
     expect_same(search(c, shards, {.tier = tier, .min_float_rows = 0}, &stats), expected);
