@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/topk.h"
+#include "kernels/topk_index.h"
 #include "trainer/metrics.h"
 
 namespace hypertower {
@@ -16,9 +17,10 @@ MatrixView<const float> view(const at::Tensor& t) {
   return {t.const_data_ptr<float>(), t.size(0), t.size(1)};
 }
 
-// The best `k` items per query, exact, on the queries' device; ids come back to the CPU.
-at::Tensor best_items(const at::Tensor& queries, const at::Tensor& items, const SeenItems& seen,
-                      int64_t k) {
+// The best `k` items per query, exact, on the queries' device; ids come back to the CPU. `index` is
+// of the items, used where they are on the CPU.
+at::Tensor best_items(const at::Tensor& queries, const at::Tensor& items, const TopKIndex& index,
+                      const SeenItems& seen, int64_t k) {
   const int64_t rows = queries.size(0);
   const auto device = queries.device();
   at::Tensor ids = at::empty({rows, k}, at::dtype(at::kLong).device(device));
@@ -29,7 +31,6 @@ at::Tensor best_items(const at::Tensor& queries, const at::Tensor& items, const 
   const at::Tensor offsets = to_tensor(seen.offsets, device);
   TopKInput in;
   in.queries = view(queries);
-  in.items = view(items);
   in.k = k;
   if (!seen.items.empty()) {
     in.exclude = {exclude.const_data_ptr<int64_t>(), offsets.const_data_ptr<int64_t>(), rows};
@@ -39,7 +40,12 @@ at::Tensor best_items(const at::Tensor& queries, const at::Tensor& items, const 
   out.scores = {scores.data_ptr<float>(), rows, k};
   out.count = count.data_ptr<int32_t>();
   out.status = reinterpret_cast<RowStatus*>(status.data_ptr<int32_t>());
-  topk(in, out, exec_for(queries));
+  if (items.is_cpu()) {
+    index.search(in, out, exec_for(queries));
+  } else {
+    in.items = view(items);
+    topk(in, out, exec_for(queries));
+  }
   return ids.cpu();
 }
 
@@ -97,6 +103,8 @@ Evaluation evaluate_towers(TwoTower& towers, const TrainingInputs& inputs,
                            bool exclude_seen) {
   const at::NoGradGuard no_grad;
   const at::Tensor items = encode_catalogue(towers, inputs);
+  TopKIndex index;
+  if (items.is_cpu()) index = TopKIndex::build(view(items), nullptr, exec_for(items).threads);
   const int64_t k = std::min<int64_t>(lengths.back(), items.size(0));
   RankMetrics metrics({lengths.begin(), lengths.end()}, items.size(0));
   double gain = 0;
@@ -111,7 +119,7 @@ Evaluation evaluate_towers(TwoTower& towers, const TrainingInputs& inputs,
       targets.push_back(inputs.data.events.item[static_cast<size_t>(e)]);
     }
     gain += rank_gain(queries, items, seen, to_tensor(targets, inputs.device));
-    const at::Tensor ids = best_items(queries, items, seen, k);
+    const at::Tensor ids = best_items(queries, items, index, seen, k);
     for (size_t r = 0; r < block.size(); ++r) {
       const int64_t* first = ids.const_data_ptr<int64_t>() + static_cast<int64_t>(r) * k;
       const int64_t* end = std::find(first, first + k, -1);  // fewer items than k were allowed

@@ -66,9 +66,9 @@ HYPERTOWER_AVX512 __attribute__((noinline)) bool avx512_products(const uint8_t* 
 #pragma GCC unroll 24
   for (int i = 0; i < kWidth * 3; ++i) sum[i] = _mm512_set1_epi32(start[i / 3]);
   for (int64_t k = 0; k < steps; ++k) {
-    const __m512i x = _mm512_load_si512(tile + k * kTileItems * 4);
-    const __m512i y = _mm512_load_si512(tile + k * kTileItems * 4 + 64);
-    const __m512i z = _mm512_load_si512(tile + k * kTileItems * 4 + 128);
+    const __m512i x = _mm512_loadu_si512(tile + k * kTileItems * 4);
+    const __m512i y = _mm512_loadu_si512(tile + k * kTileItems * 4 + 64);
+    const __m512i z = _mm512_loadu_si512(tile + k * kTileItems * 4 + 128);
     fetch(next, lines);
 #pragma GCC unroll 8
     for (int q = 0; q < kWidth; ++q) {
@@ -152,7 +152,7 @@ HYPERTOWER_AVX2 __attribute__((noinline)) uint32_t avx2_pass(const uint8_t* tile
       for (int64_t k = 0; k < steps; ++k) {
 #pragma GCC unroll 3
         for (int v = 0; v < 3; ++v) {
-          const __m256i x = _mm256_load_si256(reinterpret_cast<const __m256i*>(at + v * 32));
+          const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + v * 32));
 #pragma GCC unroll 2
           for (int q = 0; q < kPair; ++q) {
             sum[q][v] = dot<kVnni>(sum[q][v], x, _mm256_set1_epi32(word(query + q * 4)));

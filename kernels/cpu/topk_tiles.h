@@ -54,7 +54,7 @@ struct TileBounds {
 struct Tiles {
   const float* center = nullptr;   // [dim]
   const float* weight = nullptr;   // [dim], powers of two
-  const uint8_t* bytes = nullptr;  // [tiles, steps, 48, 4], 64-byte aligned
+  const uint8_t* bytes = nullptr;  // [tiles, steps, 48, 4]; best at a cache line
   const TileBounds* bounds = nullptr;
   const Slot* slots = nullptr;  // [tiles, 48]
   int64_t tiles = 0;

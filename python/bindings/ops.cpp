@@ -3,13 +3,16 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <tuple>
+#include <utility>
 
 #include "kernels/embedding.h"
 #include "kernels/error.h"
 #include "kernels/softmax_loss.h"
 #include "kernels/topk.h"
+#include "kernels/topk_index.h"
 
 namespace hypertower::bindings {
 namespace {
@@ -62,37 +65,90 @@ Bags bags(const Memory& ids, const Memory& offsets, const Memory& weights) {
           .name = "ids"};
 }
 
+// Masks, lists and the place of the answer, as ops.py hands them over.
+struct TopKArguments {
+  Memory masks, mask_of_row, exclude, exclude_offsets, adjust, adjust_offsets, adjust_delta;
+  Memory ids, scores, count, status;
+
+  TopKInput input(const Memory& queries, int64_t k) const {
+    TopKInput in;
+    in.queries = matrix<const float>(queries);
+    in.k = k;
+    in.masks = pointer<const uint64_t>(masks);
+    in.num_masks = length(masks);
+    in.mask_words = std::get<2>(masks);
+    in.mask_of_row = pointer<const int32_t>(mask_of_row);
+    in.exclude = jagged(exclude, exclude_offsets);
+    in.adjust = jagged(adjust, adjust_offsets);
+    in.adjust_delta = pointer<const float>(adjust_delta);
+    return in;
+  }
+  TopKOutput output() const {
+    return {matrix<int64_t>(ids), matrix<float>(scores), pointer<int32_t>(count),
+            pointer<RowStatus>(status)};
+  }
+};
+
+// Keeps a Python object alive; let go of under the lock of the interpreter.
+std::shared_ptr<const void> keep(py::object object) {
+  return {new py::object(std::move(object)), [](const py::object* kept) {
+            const py::gil_scoped_acquire lock;
+            delete kept;
+          }};
+}
+
 void bind_topk(py::module_& m) {
+  py::class_<TopKArguments>(m, "TopKArguments")
+      .def(py::init<Memory, Memory, Memory, Memory, Memory, Memory, Memory, Memory, Memory, Memory,
+                    Memory>(),
+           py::arg("masks"), py::arg("mask_of_row"), py::arg("exclude"), py::arg("exclude_offsets"),
+           py::arg("adjust"), py::arg("adjust_offsets"), py::arg("adjust_delta"), py::arg("ids"),
+           py::arg("scores"), py::arg("count"), py::arg("status"));
   m.def(
       "topk",
-      [](const Memory& queries, const Memory& items, int64_t k, const Memory& masks,
-         const Memory& mask_of_row, const Memory& exclude, const Memory& exclude_offsets,
-         const Memory& adjust, const Memory& adjust_offsets, const Memory& adjust_delta,
-         const Memory& ids, const Memory& scores, const Memory& count, const Memory& status,
+      [](const Memory& queries, const Memory& items, int64_t k, const TopKArguments& arguments,
          const Place& where) {
-        TopKInput in;
-        in.queries = matrix<const float>(queries);
+        TopKInput in = arguments.input(queries, k);
         in.items = matrix<const float>(items);
-        in.k = k;
-        in.masks = pointer<const uint64_t>(masks);
-        in.num_masks = length(masks);
-        in.mask_words = std::get<2>(masks);
-        in.mask_of_row = pointer<const int32_t>(mask_of_row);
-        in.exclude = jagged(exclude, exclude_offsets);
-        in.adjust = jagged(adjust, adjust_offsets);
-        in.adjust_delta = pointer<const float>(adjust_delta);
-        TopKOutput out;
-        out.ids = matrix<int64_t>(ids);
-        out.scores = matrix<float>(scores);
-        out.count = pointer<int32_t>(count);
-        out.status = pointer<RowStatus>(status);
-        py::gil_scoped_release release;
-        topk(in, out, place(where));
+        const py::gil_scoped_release release;
+        topk(in, arguments.output(), place(where));
       },
-      py::arg("queries"), py::arg("items"), py::arg("k"), py::arg("masks"), py::arg("mask_of_row"),
-      py::arg("exclude"), py::arg("exclude_offsets"), py::arg("adjust"), py::arg("adjust_offsets"),
-      py::arg("adjust_delta"), py::arg("ids"), py::arg("scores"), py::arg("count"),
-      py::arg("status"), py::arg("place"));
+      py::arg("queries"), py::arg("items"), py::arg("k"), py::arg("arguments"), py::arg("place"));
+  py::class_<TopKIndex>(m, "TopKIndex")
+      .def(py::init([](const Memory& items, py::object owner, int threads) {
+             const auto rows = matrix<const float>(items);
+             const auto kept = keep(std::move(owner));
+             const py::gil_scoped_release release;
+             return TopKIndex::build(rows, kept, threads);
+           }),
+           py::arg("items"), py::arg("owner"), py::arg("threads"))
+      .def(
+          "appended",
+          [](const TopKIndex& index, const Memory& items, py::object owner, int threads) {
+            const auto rows = matrix<const float>(items);
+            const auto kept = keep(std::move(owner));
+            const py::gil_scoped_release release;
+            return index.appended(rows, kept, threads);
+          },
+          py::arg("items"), py::arg("owner"), py::arg("threads"))
+      .def(
+          "without",
+          [](const TopKIndex& index, const Memory& ids) {
+            return index.without({pointer<const int64_t>(ids), static_cast<size_t>(length(ids))});
+          },
+          py::arg("ids"))
+      .def(
+          "search",
+          [](const TopKIndex& index, const Memory& queries, int64_t k,
+             const TopKArguments& arguments, const Place& where) {
+            const py::gil_scoped_release release;
+            index.search(arguments.input(queries, k), arguments.output(), place(where));
+          },
+          py::arg("queries"), py::arg("k"), py::arg("arguments"), py::arg("place"))
+      .def_property_readonly("size", &TopKIndex::size)
+      .def_property_readonly("num_live", &TopKIndex::num_live)
+      .def_property_readonly("dim", &TopKIndex::dim)
+      .def_property_readonly("bytes", &TopKIndex::bytes);
 }
 
 void bind_embedding(py::module_& m) {

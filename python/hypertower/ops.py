@@ -7,7 +7,7 @@ and stream.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from . import _core
 from ._memory import ABSENT, Backend, backend_of, need_length, need_matrix
 from .errors import ArgumentError, NumericError
 
-__all__ = ["embedding_bag", "softmax_loss", "topk"]
+__all__ = ["TopKIndex", "embedding_bag", "softmax_loss", "topk"]
 
 
 def _needs_grad(*tensors: Any) -> bool:
@@ -50,9 +50,9 @@ def _mask_words(mask: Any, rows: int, items: int) -> tuple[np.ndarray, np.ndarra
     return words.view("<u8"), None if shared else np.arange(rows, dtype=np.int32)
 
 
-def _search(b: Backend, q: Any, x: Any, k: int, mask: Any, exclude: Any, adjust: Any,
-            threads: int | None) -> tuple[Any, Any]:
-    rows, items = q.shape[0], x.shape[0]
+def _search(b: Backend, search: Callable[[_core.TopKArguments], None], rows: int, items: int,
+            k: int, mask: Any, exclude: Any, adjust: Any) -> tuple[Any, Any]:
+    """Runs `search` with masks and lists as the kernels take them; ids and scores [rows, k]."""
     words = of_row = values = offsets = a_values = a_offsets = deltas = None
     if mask is not None:
         word_array, row_array = _mask_words(mask, rows, items)
@@ -72,12 +72,76 @@ def _search(b: Backend, q: Any, x: Any, k: int, mask: Any, exclude: Any, adjust:
     scores = b.empty((rows, k), "f32")
     count, status = b.empty((rows,), "i32"), b.empty((rows,), "i32")
     m = b.memory
-    _core.topk(m(q), m(x), k, m(words), m(of_row), m(values), m(offsets), m(a_values),
-               m(a_offsets), m(deltas), m(ids), m(scores), m(count), m(status), b.place(threads))
+    search(_core.TopKArguments(m(words), m(of_row), m(values), m(offsets), m(a_values),
+                               m(a_offsets), m(deltas), m(ids), m(scores), m(count), m(status)))
     bad = np.flatnonzero(np.asarray(status.cpu() if hasattr(status, "cpu") else status))
     if bad.size:
         raise NumericError(f"queries[{bad[0]}]: expected finite numbers, got NaN or infinity.")
     return ids, scores
+
+
+def _need_k(k: int) -> int:
+    if int(k) < 1:
+        raise ArgumentError(f"k: expected at least 1, got {k}.")
+    return int(k)
+
+
+class TopKIndex:
+    """Items prepared once for many exact searches: `topk` over the same items, only faster.
+
+    items: float32 [N, D], numpy or torch on the CPU; kept, not copied, and must not change. Item i
+    has id i. Prepared is an int8 form of a quarter of their size; answers are those of `topk` to
+    the bit. Threads may search while one appends or removes: each search sees one state.
+    """
+
+    def __init__(self, items: Any, *, threads: int | None = None) -> None:
+        self._index = _core.TopKIndex(*self._matrix(items, "items", threads))
+
+    @staticmethod
+    def _matrix(items: Any, name: str, threads: int | None) -> tuple[Any, Any, int]:
+        b = backend_of(items)
+        x = b.array(items, "f32")
+        need_matrix(name, x)
+        on_cuda, cores, _ = b.place(threads)
+        if on_cuda:
+            raise ArgumentError(f"{name}: expected a matrix in host memory, got one on a GPU; use "
+                                "topk, which runs where the items are.")
+        return b.memory(x), x, cores
+
+    def search(self, queries: Any, k: int, mask: Any = None, exclude: Any = None, *,
+               adjust: Any = None, threads: int | None = None) -> tuple[Any, Any]:
+        """The k best items of each query; arguments and answer as in `topk`."""
+        index = self._index
+        b = backend_of(queries)
+        q = b.array(queries, "f32")
+        need_matrix("queries", q)
+        count = _need_k(k)
+        return _search(b, lambda a: index.search(b.memory(q), count, a, b.place(threads)),
+                       q.shape[0], index.size, count, mask, exclude, adjust)
+
+    def append(self, items: Any, *, threads: int | None = None) -> int:
+        """Adds items at the end and returns the id of the first; they are kept, not copied."""
+        first = self._index.size
+        self._index = self._index.appended(*self._matrix(items, "items", threads))
+        return first
+
+    def remove(self, ids: Any) -> None:
+        """No search finds these ids any more; other ids stay what they are."""
+        flat = np.ascontiguousarray(np.asarray(ids), dtype=np.int64).reshape(-1)
+        self._index = self._index.without((flat.ctypes.data, flat.shape[0], 1, 1))
+
+    def __len__(self) -> int:
+        """Items that a search can find."""
+        return self._index.num_live
+
+    @property
+    def dim(self) -> int:
+        return self._index.dim
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the prepared form; the items themselves are the caller's."""
+        return self._index.bytes
 
 
 def topk(queries: Any, items: Any, k: int, mask: Any = None, exclude: Any = None, *,
@@ -96,9 +160,10 @@ def topk(queries: Any, items: Any, k: int, mask: Any = None, exclude: Any = None
     q, x = b.array(queries, "f32"), b.array(items, "f32")
     need_matrix("queries", q)
     need_matrix("items", x)
-    if int(k) < 1:
-        raise ArgumentError(f"k: expected at least 1, got {k}.", )
-    ids, scores = _search(b, q, x, int(k), mask, exclude, adjust, threads)
+    count = _need_k(k)
+    ids, scores = _search(b, lambda a: _core.topk(b.memory(q), b.memory(x), count, a,
+                                                  b.place(threads)),
+                          q.shape[0], x.shape[0], count, mask, exclude, adjust)
     if b.name == "torch" and _needs_grad(queries, items):
         from ._autograd import attach_topk_gradient
 

@@ -1,0 +1,80 @@
+// index.safetensors: written for large catalogues, mapped again, refused when it is not theirs.
+#include "model/index_file.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <random>
+
+#include "model/index.h"
+#include "tests/model/caught.h"
+#include "tests/model/temp_dir.h"
+
+namespace hypertower {
+namespace {
+
+constexpr int64_t kDim = 6;
+
+Catalogue catalogue_of(int64_t items) {
+  Catalogue c;
+  c.dim = kDim;
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  for (int64_t i = 0; i < items; ++i) c.ids.push_back("i" + std::to_string(i));
+  for (int64_t i = 0; i < items * kDim; ++i) c.vectors.push_back(normal(random));
+  return c;
+}
+
+MatrixView<const float> vectors_of(const Catalogue& c) {
+  return {c.vectors.data(), static_cast<int64_t>(c.ids.size()), c.dim};
+}
+
+TEST(IndexFile, SmallCataloguesHaveNone) {
+  const TempDir dir;
+  const Catalogue c = catalogue_of(1000);
+  EXPECT_FALSE(write_index_file(vectors_of(c), dir / "index.safetensors"));
+  EXPECT_FALSE(std::filesystem::exists(dir / "index.safetensors"));
+}
+
+TEST(IndexFile, AMappedIndexAnswersAsOneThatWasMadeAnew) {
+  const TempDir dir;
+  const std::string path = dir / "index.safetensors";
+  Catalogue c = catalogue_of(70'000);
+  ASSERT_TRUE(write_index_file(vectors_of(c), path));
+  const ItemIndex made(c);
+  const ItemIndex mapped(c, read_index_file(SafetensorsFile::open(path), vectors_of(c)));
+  std::vector<Query> queries(3);
+  for (size_t q = 0; q < 3; ++q) queries[q].vector = {c.vectors.data() + q * 60, kDim};
+  const auto expected = made.search(queries, 25, {});
+  const auto found = mapped.search(queries, 25, {});
+  for (size_t q = 0; q < 3; ++q) {
+    ASSERT_EQ(found[q].size(), 25U);
+    for (size_t i = 0; i < 25; ++i) {
+      EXPECT_EQ(found[q][i].row, expected[q][i].row);
+      EXPECT_EQ(found[q][i].score, expected[q][i].score);
+    }
+  }
+}
+
+TEST(IndexFile, RefusesWhatWasNotMadeFromTheVectors) {
+  const TempDir dir;
+  const std::string path = dir / "index.safetensors";
+  const Catalogue c = catalogue_of(70'000);
+  ASSERT_TRUE(write_index_file(vectors_of(c), path));
+  const auto refusal = [&](const Catalogue& other) {
+    return caught([&] { read_index_file(SafetensorsFile::open(path), vectors_of(other)); }).message;
+  };
+  Catalogue changed = c;
+  changed.vectors[69'999 * kDim] += 1.0F;
+  EXPECT_EQ(refusal(changed), "it was not made from the vectors of the items");
+  EXPECT_EQ(refusal(catalogue_of(70'100)), "tensor 'codes' does not fit the vectors of the items");
+  SafetensorsWriter other;
+  other.add("codes", {1}, std::vector<int32_t>{1});
+  other.write(path);
+  EXPECT_EQ(refusal(c), "tensor 'codes' does not fit the vectors of the items");
+  SafetensorsWriter().write(path);
+  EXPECT_EQ(refusal(c), "tensor 'codes' is missing");
+}
+
+}  // namespace
+}  // namespace hypertower
