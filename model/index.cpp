@@ -83,7 +83,7 @@ Masks gather_masks(std::span<const Query> queries) {
 
 }  // namespace
 
-ItemIndex::ItemIndex(Catalogue catalogue, MappedTiles tiles)
+ItemIndex::ItemIndex(Catalogue catalogue, const MappedTiles& tiles)
     : catalogue_(std::make_shared<const Catalogue>(std::move(catalogue))), rows_(catalogue_->ids) {
   const size_t items = catalogue_->ids.size();
   if (const int64_t row = rows_.first_duplicate(); row >= 0) {

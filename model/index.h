@@ -80,7 +80,7 @@ class ItemIndex {
  public:
   // `tiles`: of these vectors, from a file; without them the index is prepared here, on all cores.
   // Errors (kModel): duplicate ids, sizes that do not fit, non-finite vectors.
-  explicit ItemIndex(Catalogue catalogue, MappedTiles tiles = {});
+  explicit ItemIndex(Catalogue catalogue, const MappedTiles& tiles = {});
 
   int64_t size() const { return static_cast<int64_t>(catalogue_->ids.size()); }
   int64_t dim() const { return catalogue_->dim; }

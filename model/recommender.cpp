@@ -185,9 +185,10 @@ void check_k(int64_t k) {
 Recommender::Recommender(ModelData model)
     : model_(std::move(model)),
       encoder_(model_.architecture, model_.features, std::move(model_.weights)),
-      index_(std::move(model_.catalogue), std::move(model_.tiles)) {
+      index_(std::move(model_.catalogue), model_.tiles) {
   model_.weights.clear();
   model_.catalogue = {};
+  model_.tiles = {};
   if (index_.dim() != encoder_.dim() || encoder_.id_rows() > index_.size()) {
     throw Error(ErrorKind::kModel, "the catalogue (" + std::to_string(index_.size()) +
                                        " items of " + std::to_string(index_.dim()) +

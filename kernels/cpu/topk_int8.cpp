@@ -7,6 +7,7 @@
 #include <cmath>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -195,6 +196,12 @@ Int8Pass pass_of(Int8Tier tier) {
   return nullptr;
 }
 
+// Compilers of the time know the instruction, but not all of them its name here.
+bool has_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
+}
+
 }  // namespace
 
 bool is_offered(Int8Tier tier) {
@@ -206,7 +213,7 @@ bool is_offered(Int8Tier tier) {
     case Int8Tier::kAvx2:
       return avx2;
     case Int8Tier::kAvxVnni:
-      return avx2 && __builtin_cpu_supports("avxvnni");
+      return avx2 && has_avx_vnni();
     case Int8Tier::kAvx512Vnni:
       return avx2 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
