@@ -303,8 +303,8 @@ ModelData read_once(const std::string& folder) {
     const Catalogue& catalogue = model.catalogue;
     naming(index.path, [&] {
       model.tiles = read_index_file(
-          index.tensors(), {catalogue.vectors.data(), static_cast<int64_t>(catalogue.ids.size()),
-                            catalogue.dim});
+          index.tensors(),
+          {catalogue.vectors.data(), static_cast<int64_t>(catalogue.ids.size()), catalogue.dim});
     });
   }
   naming(golden.path, [&] { model.golden = read_golden(golden); });

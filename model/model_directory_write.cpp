@@ -196,8 +196,8 @@ void check_replaceable(const fs::path& target, const std::string& path) {
 // What people put beside a model (logs, notes) stays when the model is replaced.
 void keep_other_files(const fs::path& old_model, const fs::path& target) {
   static const std::set<std::string> kOurs = {model_files::kManifest, model_files::kWeights,
-                                              model_files::kItems, model_files::kIndex,
-                                              model_files::kGolden, model_files::kPeople};
+                                              model_files::kItems,    model_files::kIndex,
+                                              model_files::kGolden,   model_files::kPeople};
   for (const auto& entry : fs::directory_iterator(old_model)) {
     const std::string name = entry.path().filename();
     if (!kOurs.contains(name)) fs::rename(entry.path(), target / name);
