@@ -94,7 +94,7 @@ void throw_bad_id(const Bags& bags, const IdReport& report, int64_t table_rows) 
   fail(bags_label(bags) + "id " + std::to_string(report.first_id) + " in bag " +
        std::to_string(report.first_bag) + ", position " + std::to_string(report.first_position) +
        " is outside the table of " + std::to_string(table_rows) + " rows (" + valid +
-       "); map unknown values to a row of their own or pass BadIds::kDrop.");
+       "); map unknown values to a row of their own.");
 }
 
 void throw_bad_offset(const Bags& bags, int64_t at, int64_t value, int64_t previous) {

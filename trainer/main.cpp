@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "kernels/error.h"
 #include "trainer/train.h"
 
 namespace {
@@ -82,6 +81,13 @@ void print_table(const json& report) {
   }
 }
 
+// Empty, or what is wrong with a --set: a mistake in the usage, before any file is read.
+std::string setting_problem(const std::string& setting) {
+  const size_t equals = setting.find('=');
+  if (equals != std::string::npos && equals > 0) return "";
+  return "expected key=value (training.lr=0.001), got '" + setting + "'.";
+}
+
 struct Options {
   std::string config;
   std::string data;
@@ -98,11 +104,6 @@ void run(const Options& o) {
   ConfigTree config = ConfigTree::from_toml_file(o.config);
   for (const std::string& setting : o.settings) {
     const size_t equals = setting.find('=');
-    if (equals == std::string::npos) {
-      throw hypertower::Error(
-          hypertower::ErrorKind::kArgument,
-          "--set expects key=value (training.lr=0.001), got '" + setting + "'.");
-    }
     config.set(setting.substr(0, equals), setting.substr(equals + 1));
   }
   if (o.seed >= 0) config.set("training.seed", json(o.seed));
@@ -137,9 +138,12 @@ int main(int argc, char** argv) {
   Options o;
   app.add_option("config", o.config, "TOML file that says what the data is")->required();
   app.add_option("--data", o.data, "folder of the files that [data] names (default: the config's)");
-  app.add_option("--out", o.out, "model directory to write (default: runs/<config name>)");
+  app.add_option(
+      "--out", o.out,
+      "model directory to write (default: runs/ and the name of the config file without .toml)");
   app.add_option("--set", o.settings, "override a setting, such as training.lr=0.001; repeatable")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->check(CLI::Validator(setting_problem, "KEY=VALUE"));
   app.add_option("--seed", o.seed, "training.seed")->check(CLI::NonNegativeNumber);
   app.add_option("--threads", o.threads, "training.threads")->check(CLI::NonNegativeNumber);
   app.add_flag("--with-history", o.with_history,

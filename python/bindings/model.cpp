@@ -8,12 +8,14 @@
 #include <vector>
 
 #include "kernels/error.h"
+#include "model/architecture.h"
 #include "model/config_tree.h"
 #include "model/json.h"
 #include "model/model_directory.h"
 #include "model/recommender.h"
 #include "model/schema.h"
 #include "python/bindings/convert.h"
+#include "trainer/config.h"
 
 namespace hypertower::bindings {
 namespace {
@@ -71,6 +73,15 @@ void bind_config(py::module_& m) {
   m.def(
       "check_schema",
       [](const ConfigTree& config) { return from_json(Schema::from_config(config).to_json()); },
+      py::arg("config"));
+  // Everything that training reads from a config before it reads data.
+  m.def(
+      "check_config",
+      [](const ConfigTree& config) {
+        TrainerConfig::from_config(config);
+        Schema::from_config(config);
+        Architecture::from_config(config);
+      },
       py::arg("config"));
 }
 

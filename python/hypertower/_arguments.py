@@ -4,6 +4,7 @@ what was expected, what came and what to write instead."""
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -45,6 +46,34 @@ def need_int(name: str, x: Any, least: int, most: int | None = None) -> int:
     return value
 
 
+def need_integers(name: str, x: Any) -> Any:
+    """`x` if it holds integers: a conversion would cut 0.7 to 0 and wrap what 64 bits cannot hold.
+    Tensors stay tensors, everything else becomes an array."""
+    if is_tensor(x):
+        kind = str(x.dtype).removeprefix("torch.")
+        if x.numel() == 0 or kind.startswith(("int", "uint")):
+            return x
+        raise ArgumentError(f"{name}: expected integers, got {kind} values.")
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError) as e:
+        raise ArgumentError(f"{name}: expected integers, got {shown(x)} ({e}).") from e
+    if array.size == 0:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        first = array.reshape(-1)[0]
+        raise ArgumentError(f"{name}: expected integers, got {array.dtype} values such as "
+                            f"{shown(first)}.")
+    if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+        raise ArgumentError(f"{name}: expected integers below 2^63, got {array.max()}.")
+    return array
+
+
+def is_tensor(x: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
 def need_k(k: Any, items: int) -> int:
     """The length of a list of best items: up to the catalogue, or padded up to MAX_PADDED_K."""
     return need_int("k", k, 1, max(items, MAX_PADDED_K))
@@ -68,21 +97,22 @@ def _rows_of(x: Any) -> str:
     return '.to_dict("records")' if call == "to_dict" else f".{call}()"
 
 
-def dict_list(name: str, values: Any, key: str) -> list[dict[str, Any]]:
-    """A list of dicts (`requests`, `events`); `key` is what a bare id would stand for."""
+def dict_list(name: str, values: Any, key: str = "") -> list[dict[str, Any]]:
+    """A list of dicts (`requests`, `events`); `key` is what a bare id would stand for, if at all."""
     expected = f"{name}: expected a list of dicts, got {shown(values)}"
     if isinstance(values, Mapping):
         raise ArgumentError(f"{expected}; write [{{...}}].")
-    if isinstance(values, (str, int)):
+    if key and isinstance(values, (str, int)):
         raise ArgumentError(f'{expected}; write [{{"{key}": {values!r}}}].')
     if is_table(values):
         raise ArgumentError(f"{expected}; write {name}{_rows_of(values)}.")
-    if not isinstance(values, Iterable):
+    if isinstance(values, str) or not isinstance(values, Iterable):
         raise ArgumentError(f"{expected}.")
     out = []
     for i, value in enumerate(values):
         if not isinstance(value, Mapping):
-            cure = f'; write {{"{key}": {value!r}}}' if isinstance(value, (str, int)) else ""
+            bare = key and isinstance(value, (str, int))
+            cure = f'; write {{"{key}": {value!r}}}' if bare else ""
             raise ArgumentError(f"{name}[{i}]: expected a dict, got {shown(value)}{cure}.")
         out.append(dict(value))
     return out

@@ -7,11 +7,11 @@ has already imported it.
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 import numpy as np
 
+from ._arguments import is_tensor, need_int, need_integers, shown
 from .errors import ArgumentError
 
 Memory = tuple[int, int, int, int]
@@ -22,6 +22,11 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def thread_count(threads: int | None) -> int:
+    """0 = as many as there are cores."""
+    return 0 if threads is None else need_int("threads", threads, 0, 65_536)
+
+
 class NumpyBackend:
     """Arrays of numpy, or anything `numpy.asarray` takes."""
 
@@ -29,10 +34,15 @@ class NumpyBackend:
     types = {"f32": np.float32, "i64": np.int64, "i32": np.int32, "u64": np.uint64}
 
     def place(self, threads: int | None) -> tuple[bool, int, int]:
-        return (False, threads or default_threads(), 0)
+        return (False, thread_count(threads) or default_threads(), 0)
 
-    def array(self, x: Any, dtype: str) -> np.ndarray:
-        return np.ascontiguousarray(np.asarray(x), dtype=self.types[dtype])
+    def array(self, x: Any, dtype: str, name: str = "array") -> np.ndarray:
+        if dtype == "i64":
+            x = need_integers(name, x)
+        try:
+            return np.ascontiguousarray(np.asarray(x), dtype=self.types[dtype])
+        except (TypeError, ValueError) as e:
+            raise ArgumentError(f"{name}: expected numbers, got {shown(x)} ({e}).") from e
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         return np.empty(shape, dtype=self.types[dtype])
@@ -65,12 +75,17 @@ class TorchBackend:
     def place(self, threads: int | None) -> tuple[bool, int, int]:
         cuda = self.device.type == "cuda"
         stream = self.torch.cuda.current_stream(self.device).cuda_stream if cuda else 0
-        return (cuda, threads or self.torch.get_num_threads(), stream)
+        return (cuda, thread_count(threads) or self.torch.get_num_threads(), stream)
 
-    def array(self, x: Any, dtype: str) -> Any:
+    def array(self, x: Any, dtype: str, name: str = "array") -> Any:
+        if dtype == "i64":
+            x = need_integers(name, x)
         if isinstance(x, np.ndarray) and x.dtype == np.uint64:
             x = x.view(np.int64)
-        tensor = self.torch.as_tensor(x, device=self.device)
+        try:
+            tensor = self.torch.as_tensor(x, device=self.device)
+        except (TypeError, ValueError) as e:
+            raise ArgumentError(f"{name}: expected numbers, got {shown(x)} ({e}).") from e
         return tensor.detach().to(self.types[dtype]).contiguous()
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
@@ -85,11 +100,6 @@ class TorchBackend:
 
 
 Backend = NumpyBackend | TorchBackend
-
-
-def is_tensor(x: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor)
 
 
 def backend_of(*arrays: Any) -> Backend:

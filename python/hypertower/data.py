@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ._arguments import id_list, id_text, is_table
+from ._arguments import dict_list, id_list, id_text, is_column, is_table, shown
 from .errors import ArgumentError, DataError
 
 Source = Any  # a path or glob, pyarrow.Table, pandas or polars DataFrame, or a dict of arrays
@@ -24,7 +24,20 @@ def to_source(data: Source, name: str) -> str | Any:
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
+    try:
+        return _to_table(data, name)
+    except (pa.ArrowException, TypeError) as e:  # columns of mixed types
+        raise DataError(f"{name}: no table can be made of this {type(data).__name__}: {e}.") from e
+
+
+def _to_table(data: Any, name: str) -> Any:
+    import pyarrow as pa
+
     if isinstance(data, Mapping):
+        scalar = next((key for key, column in data.items() if not is_column(column)), None)
+        if scalar is not None:
+            raise ArgumentError(f"{name}: expected a dict of arrays, got {shown(data[scalar])} "
+                                f"as the column '{scalar}'.")
         lengths = {key: len(column) for key, column in data.items()}
         if len(set(lengths.values())) > 1:
             raise ArgumentError(f"{name}: expected columns of one length, got {lengths}.")
@@ -42,10 +55,10 @@ def to_source(data: Source, name: str) -> str | Any:
 
 def to_events(data: Any) -> list[dict[str, Any]]:
     """Live events as a list of dicts; a table becomes one dict per row, without empty cells."""
-    if isinstance(data, Mapping) and "item" in data and not isinstance(data["item"], (list, tuple)):
+    if isinstance(data, Mapping) and not is_table(data):
         return [dict(data)]
     if isinstance(data, (list, tuple)):
-        return list(data)
+        return dict_list("events", data)
     table = to_source(data, "events")
     if isinstance(table, str):
         raise ArgumentError(

@@ -7,13 +7,14 @@ and stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import _core
-from ._memory import ABSENT, Backend, backend_of, need_length, need_matrix
+from ._arguments import is_tensor, need_integers, need_k, shown
+from ._memory import ABSENT, Backend, NumpyBackend, backend_of, need_length, need_matrix
 from .errors import ArgumentError, NumericError
 
 __all__ = ["TopKIndex", "embedding_bag", "softmax_loss", "topk"]
@@ -23,15 +24,53 @@ def _needs_grad(*tensors: Any) -> bool:
     return any(getattr(t, "requires_grad", False) for t in tensors)
 
 
-def _jagged(lists: Any, rows: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A list of id lists, or a matrix padded with -1, as values and offsets."""
+def _per_query(lists: Any, rows: int, name: str, what: str) -> list[Any]:
+    if isinstance(lists, (str, Mapping)) or not hasattr(lists, "__len__"):
+        raise ArgumentError(f"{name}: expected {rows} {what}, one per query, got {shown(lists)}.")
     if len(lists) != rows:
-        raise ArgumentError(f"{name}: expected {rows} lists, one per query, got {len(lists)}.")
-    parts = [np.asarray(x, dtype=np.int64).reshape(-1) for x in lists]
+        raise ArgumentError(f"{name}: expected {rows} {what}, one per query, got {len(lists)}.")
+    return list(lists)
+
+
+def _ids(x: Any, name: str) -> np.ndarray:
+    """One list of ids as int64."""
+    x = need_integers(name, x)
+    return np.asarray(x.cpu() if is_tensor(x) else x).astype(np.int64).reshape(-1)
+
+
+def _joined(parts: list[np.ndarray], dtype: Any) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
+
+
+def _offsets(parts: list[np.ndarray]) -> np.ndarray:
+    return np.cumsum([0, *(len(p) for p in parts)], dtype=np.int64)
+
+
+def _excluded(exclude: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """A list of id lists, or a matrix padded with -1, as values and offsets."""
+    lists = _per_query(exclude, rows, "exclude", "lists")
+    parts = [_ids(x, f"exclude[{i}]") for i, x in enumerate(lists)]
     parts = [p[p >= 0] for p in parts]
-    offsets = np.zeros(rows + 1, dtype=np.int64)
-    np.cumsum([len(p) for p in parts], out=offsets[1:])
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64), offsets
+    return _joined(parts, np.int64), _offsets(parts)
+
+
+def _adjusted(adjust: Any, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs (ids, deltas) as values, offsets and deltas; ids of -1 are padding here too."""
+    ids, deltas = [], []
+    for i, pair in enumerate(_per_query(adjust, rows, "adjust", "pairs (ids, deltas)")):
+        whole = isinstance(pair, (tuple, list)) and len(pair) == 2
+        if not whole or not all(hasattr(part, "__len__") for part in pair):
+            raise ArgumentError(f"adjust[{i}]: expected per query a pair (ids, deltas) such as "
+                                f"([4, 9], [0.5, -1.0]), got {shown(pair)}.")
+        row = _ids(pair[0], f"adjust[{i}]")
+        delta = NumpyBackend().array(pair[1].cpu() if is_tensor(pair[1]) else pair[1], "f32",
+                                     f"adjust[{i}]").reshape(-1)
+        if len(row) != len(delta):
+            raise ArgumentError(f"adjust[{i}]: expected as many deltas as ids, got {len(delta)} "
+                                f"for {len(row)}.")
+        ids.append(row[row >= 0])
+        deltas.append(delta[row >= 0])
+    return _joined(ids, np.int64), _offsets(ids), _joined(deltas, np.float32)
 
 
 def _mask_words(mask: Any, rows: int, items: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -59,15 +98,11 @@ def _search(b: Backend, search: Callable[[_core.TopKArguments], None], rows: int
         words = b.array(word_array, "u64")
         of_row = None if row_array is None else b.array(row_array, "i32")
     if exclude is not None:
-        values, offsets = (b.array(a, "i64") for a in _jagged(exclude, rows, "exclude"))
+        values, offsets = (b.array(a, "i64") for a in _excluded(exclude, rows))
     if adjust is not None:
-        ids, delta_lists = zip(*adjust, strict=True) if len(adjust) else ((), ())
-        a_values, a_offsets = (b.array(a, "i64") for a in _jagged(ids, rows, "adjust"))
-        deltas = b.array(
-            np.concatenate([np.asarray(d, np.float32).reshape(-1) for d in delta_lists])
-            if len(delta_lists) else np.zeros(0, np.float32), "f32")
-        if deltas.shape[0] != a_values.shape[0]:
-            raise ArgumentError("adjust: expected as many deltas as items in every row.")
+        a_ids, a_bounds, a_deltas = _adjusted(adjust, rows)
+        a_values, a_offsets = b.array(a_ids, "i64"), b.array(a_bounds, "i64")
+        deltas = b.array(a_deltas, "f32")
     ids = b.empty((rows, k), "i64")
     scores = b.empty((rows, k), "f32")
     count, status = b.empty((rows,), "i32"), b.empty((rows,), "i32")
@@ -78,12 +113,6 @@ def _search(b: Backend, search: Callable[[_core.TopKArguments], None], rows: int
     if bad.size:
         raise NumericError(f"queries[{bad[0]}]: expected finite numbers, got NaN or infinity.")
     return ids, scores
-
-
-def _need_k(k: int) -> int:
-    if int(k) < 1:
-        raise ArgumentError(f"k: expected at least 1, got {k}.")
-    return int(k)
 
 
 class TopKIndex:
@@ -100,7 +129,7 @@ class TopKIndex:
     @staticmethod
     def _matrix(items: Any, name: str, threads: int | None) -> tuple[Any, Any, int]:
         b = backend_of(items)
-        x = b.array(items, "f32")
+        x = b.array(items, "f32", name)
         need_matrix(name, x)
         on_cuda, cores, _ = b.place(threads)
         if on_cuda:
@@ -113,9 +142,9 @@ class TopKIndex:
         """The k best items of each query; arguments and answer as in `topk`."""
         index = self._index
         b = backend_of(queries)
-        q = b.array(queries, "f32")
+        q = b.array(queries, "f32", "queries")
         need_matrix("queries", q)
-        count = _need_k(k)
+        count = need_k(k, index.size)
         return _search(b, lambda a: index.search(b.memory(q), count, a, b.place(threads)),
                        q.shape[0], index.size, count, mask, exclude, adjust)
 
@@ -127,7 +156,7 @@ class TopKIndex:
 
     def remove(self, ids: Any) -> None:
         """No search finds these ids any more; other ids stay what they are."""
-        flat = np.ascontiguousarray(np.asarray(ids), dtype=np.int64).reshape(-1)
+        flat = np.ascontiguousarray(_ids(ids, "ids"))
         self._index = self._index.without((flat.ctypes.data, flat.shape[0], 1, 1))
 
     def __len__(self) -> int:
@@ -151,16 +180,16 @@ def topk(queries: Any, items: Any, k: int, mask: Any = None, exclude: Any = None
     queries [B, D], items [N, D], float32. Order: score descending, then item index ascending; the
     score is computed in double precision and rounded once, so every device and thread count gives
     the same bits. Returns (ids int64 [B, k], scores float32 [B, k]); where fewer than k items are
-    allowed the tail is -1 / -inf.
+    allowed the tail is -1 / -inf. k may exceed N up to 100,000.
 
     mask: bool [N] or [B, N], True = allowed. exclude: per query a list of item indices.
     adjust: per query a pair (item indices, deltas) added to those items' scores.
     """
     b = backend_of(queries, items)
-    q, x = b.array(queries, "f32"), b.array(items, "f32")
+    q, x = b.array(queries, "f32", "queries"), b.array(items, "f32", "items")
     need_matrix("queries", q)
     need_matrix("items", x)
-    count = _need_k(k)
+    count = need_k(k, x.shape[0])
     ids, scores = _search(b, lambda a: _core.topk(b.memory(q), b.memory(x), count, a,
                                                   b.place(threads)),
                           q.shape[0], x.shape[0], count, mask, exclude, adjust)
@@ -172,7 +201,7 @@ def topk(queries: Any, items: Any, k: int, mask: Any = None, exclude: Any = None
 
 
 def _bag_arrays(b: Backend, ids: Any, offsets: Any, weights: Any) -> tuple[Any, Any, Any]:
-    flat = b.array(ids, "i64")
+    flat = b.array(ids, "i64", "ids")
     if flat.ndim == 2 and offsets is None:  # [bags, length]: every bag has the same length
         bags, length = flat.shape
         offsets = np.arange(bags + 1, dtype=np.int64) * length
@@ -180,10 +209,10 @@ def _bag_arrays(b: Backend, ids: Any, offsets: Any, weights: Any) -> tuple[Any, 
     elif offsets is None:
         raise ArgumentError("offsets: expected bag offsets [bags + 1] with ids of one dimension.")
     flat = flat.reshape(-1)
-    w = None if weights is None else b.array(weights, "f32")
+    w = None if weights is None else b.array(weights, "f32", "weights")
     if w is not None:
         need_length("weights", w, flat.shape[0], "id")
-    return flat, b.array(offsets, "i64"), w
+    return flat, b.array(offsets, "i64", "offsets"), w
 
 
 def embedding_bag(table: Any, ids: Any, offsets: Any = None, *, weights: Any = None,
@@ -195,7 +224,7 @@ def embedding_bag(table: Any, ids: Any, offsets: Any = None, *, weights: Any = N
     table is an error that names its bag and position. Returns float32 [bags, D].
     """
     b = backend_of(table, ids)
-    t = b.array(table, "f32")
+    t = b.array(table, "f32", "table")
     need_matrix("table", t)
     flat, off, w = _bag_arrays(b, ids, offsets, weights)
     if b.name == "torch" and _needs_grad(table, weights):
@@ -219,7 +248,7 @@ def softmax_loss(queries: Any, columns: Any, target: Any, *, scale: float = 1.0,
     row. Returns the loss of each row [B], times `weight` where given.
     """
     b = backend_of(queries, columns)
-    q, c = b.array(queries, "f32"), b.array(columns, "f32")
+    q, c = b.array(queries, "f32", "queries"), b.array(columns, "f32", "columns")
     need_matrix("queries", q)
     need_matrix("columns", c)
     optional: Sequence[tuple[str, Any, str, int, str]] = (
@@ -232,7 +261,7 @@ def softmax_loss(queries: Any, columns: Any, target: Any, *, scale: float = 1.0,
     )
     extra = []
     for name, value, dtype, expected, what in optional:
-        array = None if value is None else b.array(value, dtype)
+        array = None if value is None else b.array(value, dtype, name)
         if array is not None:
             need_length(name, array, expected, what)
         extra.append(array)

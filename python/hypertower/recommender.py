@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._arguments import id_texts
+from ._arguments import callback_list, dict_list, id_list, id_texts, need_k
 from ._memory import default_threads
 from .data import Source, to_events, to_items, to_source
-from .errors import ArgumentError, NotFittedError
+from .errors import ArgumentError, HypertowerError, NotFittedError
 from .progress import Observer
 from .schema import Schema
 
@@ -44,7 +44,7 @@ class Recommender:
         sections = {"data": data, "model": model, "training": training, "evaluation": evaluation}
         tree.update({key: dict(value) for key, value in sections.items() if value is not None})
         self._config = _core.Config.from_dict(tree, name)
-        _core.check_schema(self._config)
+        _core.check_config(self._config)
         self._directory = ""
         self._threads = threads or default_threads()
         self._core: _core.Recommender | None = None
@@ -62,7 +62,7 @@ class Recommender:
         rec._config = _core.Config.from_file(os.fspath(config))
         for path, value in (overrides or {}).items():
             rec._config.set(path, value)
-        _core.check_schema(rec._config)
+        _core.check_config(rec._config)
         rec._directory = os.path.dirname(os.path.abspath(os.fspath(config)))
         return rec
 
@@ -106,9 +106,10 @@ class Recommender:
         """
         from ._torch_part import load_trainer
 
+        listeners = callback_list(callbacks)
         given = {"events": events, "items": items, "users": users, "valid": valid, "test": test}
         sources = {k: to_source(v, k) for k, v in given.items() if v is not None}
-        observer = Observer(progress, list(callbacks))
+        observer = Observer(progress, listeners)
         try:
             model, report = load_trainer().train(self._config, sources, self._directory, observer,
                                                  self._threads)
@@ -137,27 +138,44 @@ class Recommender:
     def recommend(self, requests: Sequence[Request], k: int = 10, *,
                   exclude_seen: bool | None = None,
                   where: Mapping[str, Any] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items for each request, exactly: (ids [n, k], scores float32 [n, k]).
+        """The k best items for each request, exactly: (ids [n, k], scores float32 [n, k]). k may
+        exceed the catalogue up to 100,000.
 
         Missing places (fewer than k items are allowed) hold None and -inf. `exclude_seen`: leave
         out what the person's history holds; None = as the training data suggested. `where`: a
         filter, {"genre": ["Comedy"], "price": {"max": 30}, "not": {...}, "any": [{...}, {...}]}.
         """
-        rows, scores, _ = self._fitted().recommend(list(requests), int(k), exclude_seen, where,
-                                                self._people, self._threads)
-        return self._ids[rows], scores
+        core = self._fitted()
+        k, found = self._lengths(k)
+        rows, scores, _ = core.recommend(_requests(requests), found, exclude_seen, where,
+                                         self._people, self._threads)
+        return self._answer(rows, scores, k)
 
     def similar_items(self, items: Sequence[Id], k: int = 10, *,
                       where: Mapping[str, Any] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest items to each item by their vectors, without itself."""
-        rows, scores, _ = self._fitted().similar(id_texts(items, "items"), int(k), where,
-                                              self._threads)
-        return self._ids[rows], scores
+        core = self._fitted()
+        k, found = self._lengths(k)
+        rows, scores, _ = core.similar(id_texts(items, "items"), found, where, self._threads)
+        return self._answer(rows, scores, k)
+
+    def _lengths(self, k: Any) -> tuple[int, int]:
+        """k, and how many of these places the catalogue can fill."""
+        items = len(self._ids) - 1
+        return (count := need_k(k, items)), min(count, max(items, 1))
+
+    def _answer(self, rows: np.ndarray, scores: np.ndarray,
+                k: int) -> tuple[np.ndarray, np.ndarray]:
+        missing = ((0, 0), (0, k - rows.shape[1]))
+        return (self._ids[np.pad(rows, missing, constant_values=-1)],
+                np.pad(scores, missing, constant_values=-np.inf))
 
     def score(self, requests: Sequence[Request],
               items: Sequence[Id] | Sequence[Sequence[Id]]) -> np.ndarray:
         """The score that `recommend` would give: one item per request -> [n], lists -> [n, m]."""
-        requests = list(requests)
+        core = self._fitted()
+        requests = _requests(requests)
+        items = id_list(items, "items")
         if len(items) != len(requests):
             raise ArgumentError(
                 f"items: expected one item or list per request ({len(requests)}), got {len(items)}."
@@ -167,12 +185,12 @@ class Recommender:
         if len({len(x) for x in lists}) > 1:
             raise ArgumentError("items: expected lists of one length, got several lengths.")
         texts = [id_texts(x, f"items[{i}]") for i, x in enumerate(lists)]
-        out = self._fitted().score(requests, texts, self._people, self._threads)
+        out = core.score(requests, texts, self._people, self._threads)
         return out[:, 0] if flat and len(requests) else out
 
     def encode_query(self, requests: Sequence[Request]) -> np.ndarray:
         """Query vectors, float32 [n, dim]: what is multiplied with item vectors."""
-        return self._fitted().encode_query(list(requests), self._people, self._threads)
+        return self._fitted().encode_query(_requests(requests), self._people, self._threads)
 
     def encode_item(self, items: Source | Sequence[Id | Mapping[str, Any]]) -> np.ndarray:
         """Item vectors, float32 [n, dim]: of a table as `fit` takes it, or of a list whose elements
@@ -194,6 +212,13 @@ class Recommender:
         people) only `with_history`."""
         self._fitted().save(os.fspath(path), self._people if with_history else None)
 
+    def __reduce__(self) -> Any:
+        """Pickle would need a second format that no test compares; copy.deepcopy asks here too."""
+        raise HypertowerError(
+            "A Recommender cannot be pickled or copied: write it with save_pretrained(path) and "
+            "load it with Recommender.from_pretrained(path)."
+        )
+
     @property
     def schema_(self) -> dict[str, Any]:
         """The schema of the fitted model."""
@@ -210,6 +235,10 @@ class Recommender:
         if self._core is None:
             return f"Recommender({self._config.name!r}, not fitted)"
         return f"Recommender({self._facts['items']} items, dim {self._facts['dim']})"
+
+
+def _requests(requests: Any) -> list[dict[str, Any]]:
+    return dict_list("requests", requests, "user")
 
 
 def _is_list(x: Any) -> bool:

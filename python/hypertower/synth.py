@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ArgumentError, IoError, os_sentence
+from ._arguments import need_int
+from .errors import IoError, os_sentence
 from .progress import Line
 
 _DIM = 8
@@ -165,8 +166,7 @@ def synth(out: str | os.PathLike[str], *, events: int = 60_000, users: int = 1_0
     folder is known before the data are drawn.
     """
     for name, value, least in (("events", events, 100), ("users", users, 1), ("items", items, 20)):
-        if value < least:
-            raise ArgumentError(f"{name}: expected at least {least}, got {value}.")
+        need_int(name, value, least)
     folder = os.path.abspath(os.fspath(out))
     _write_text(os.path.join(folder, "config.toml"), _CONFIG)
     world = make_world(users, items, context, sharpness, seed)
