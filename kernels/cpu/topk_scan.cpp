@@ -20,7 +20,7 @@ constexpr int64_t kSample = 1, kLargerSample = 8, kWhole = 64;
 
 int64_t careful_rank(int64_t keep, double share) {
   const double expected = static_cast<double>(keep) * share;
-  const double rank = std::ceil(expected + 4.5 * std::sqrt(expected) + 6.0);
+  const double rank = std::ceil(expected + 4.0 * std::sqrt(expected) + 5.0);
   return std::min(keep, static_cast<int64_t>(rank));
 }
 
