@@ -1,7 +1,7 @@
 """The speed limits of this machine, measured: int8 dot products a second, bytes read a second.
 
-`scripts/bench` builds floors.cpp as a target of its own; measured in the process that searches, just
-before and just after, so that a slow moment of the machine slows both.
+`scripts/bench` builds floors.cpp as a target of its own. Measured in the process that searches,
+just before and just after, so that a slow moment of the machine slows both.
 """
 
 from __future__ import annotations
