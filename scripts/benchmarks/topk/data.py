@@ -64,6 +64,7 @@ class Dataset:
     def __init__(self, folder: Path, name: str, rows: int, dim: int) -> None:
         self.name, self.rows, self.dim = name, rows, dim
         self.folder = folder / f"{name}-{rows}-{dim}"
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     @staticmethod
     def of(folder: Path, case: Case) -> Dataset:
@@ -82,7 +83,6 @@ class Dataset:
         path = self.folder / f"{what}.npy"
         if path.exists():
             return path
-        self.folder.mkdir(parents=True, exist_ok=True)
         out = np.lib.format.open_memmap(path, "w+", np.float32, (rows, self.dim))
         for part, rng in self._blocks(what, rows):
             count = part.stop - part.start
@@ -129,7 +129,6 @@ class Dataset:
 def adopt(folder: Path, name: str, items: np.ndarray, queries: np.ndarray) -> Dataset:
     """A data set of vectors that exist already, such as those of a trained model."""
     dataset = Dataset(folder, name, *items.shape)
-    dataset.folder.mkdir(parents=True, exist_ok=True)
     repeats = -(-MOST_QUERIES // len(queries))
     np.save(dataset.folder / "items.npy", items.astype(np.float32))
     np.save(dataset.folder / "queries.npy",
