@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -47,6 +48,8 @@ def scoreboard(suite: Suite, session: Session, plan: Plan) -> list[Measurement]:
     for threads in plan.threads:
         say(f"against the peers, {threads} thread(s) (S10)")
         add(suite, scores.peer_rows(measure(plan.peer_cases(threads), [OURS, *PEERS],
+                                            plan.seconds)))
+        add(suite, scores.peer_rows(measure(plan.range_cases(threads), [OURS, *PEERS[:2]],
                                             plan.seconds)))
     say("other data against the peers (S10)")
     add(suite, scores.peer_rows(measure(plan.other_data_cases(), [OURS, "faiss-best"],
@@ -132,6 +135,8 @@ def main() -> None:
 
         against_torch(suite)
         return
+    # Whoever ends a run early must not leave gigabytes of items in the temporary folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench topk: stopped"))
     cores = len(os.sched_getaffinity(0))
     plan = Plan.quick(cores) if suite.quick else Plan.full(cores)
     model = Path(suite.options.model) if suite.options.model else None

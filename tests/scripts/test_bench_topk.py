@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_one_wrong_bit_is_a_mismatch_and_rounding_of_a_peer_is_not() -> None:
 
 
 def test_masks_keep_the_share_asked_for_and_differ_between_queries(tmp_path: Path) -> None:
-    case = Case("gaussian", 5000, 8, 4, 10, 0.9, own=True)
+    case = Case("gaussian", 5000, 8, 4, 10, 0.9, mask="own")
     dataset = Dataset.of(tmp_path, case)
     path, lists = dataset.mask(case), dataset.exclude(case)
     assert path is not None and lists is not None
@@ -91,6 +92,9 @@ def test_masks_keep_the_share_asked_for_and_differ_between_queries(tmp_path: Pat
     assert mask.shape == (4, 5000) and 0.05 < mask.mean() < 0.15
     assert not np.array_equal(mask[0], mask[1])
     assert np.load(lists).shape == (4, 1000)
+    shared = dataset.mask(replace(case, mask="range", filter=0.5))
+    assert shared is not None
+    np.testing.assert_array_equal(np.load(shared), np.arange(5000) >= 2500)
 
 
 def test_the_floor_is_the_slower_of_arithmetic_and_reading() -> None:

@@ -16,7 +16,8 @@ OURS = "hypertower"
 class Case:
     """One search: `batch` queries for the `k` best of `rows` items, `filter` of them not allowed.
 
-    `own`: every query brings a mask of its own and 1,000 ids to leave out; otherwise all share one.
+    `mask`: a `random` one for all queries; a `range` of ids for all queries; `own`: every query
+    brings a random mask of its own and 1,000 ids to leave out.
     """
 
     data: str
@@ -26,14 +27,14 @@ class Case:
     k: int = 100
     filter: float = 0.0
     threads: int = 1
-    own: bool = False
+    mask: str = "random"
 
     def keys(self) -> dict[str, Any]:
         """The plain keys that name this case in a row."""
         keys: dict[str, Any] = {"N": self.rows, "D": self.dim, "B": self.batch, "K": self.k,
                                 "filter": self.filter, "data": self.data, "threads": self.threads}
-        if self.own:
-            keys["masks"] = "of each query"
+        if self.filter:
+            keys["mask"] = self.mask
         return keys
 
     def message(self) -> dict[str, Any]:
@@ -82,6 +83,11 @@ class Plan:
         return [self._gaussian(threads, batch=b, filter=f)
                 for f in (0.0, 0.5) for b in self.batches if f == 0.0 or b > 1]
 
+    def range_cases(self, threads: int) -> list[Case]:
+        """A filter that is a range of ids, which faiss alone knows how to use."""
+        return [self._gaussian(threads, batch=b, filter=0.5, mask="range")
+                for b in self.batches[1:]]
+
     def other_data_cases(self) -> list[Case]:
         """Held against the peers on data that is harder to cut off than gaussian."""
         return [self._gaussian(self.most_threads, data=data, batch=b)
@@ -90,8 +96,8 @@ class Plan:
     def filter_cases(self) -> list[Case]:
         """A filter must not cost, and a strict one must pay; first of each group: no filter."""
         shares = (0.0, 0.5, 0.9, 0.99, 0.9999)
-        return [self._gaussian(self.most_threads, batch=self.batches[1], filter=f, own=own)
-                for own in (False, True) for f in shares if f or not own]
+        return [self._gaussian(self.most_threads, batch=self.batches[1], filter=f, mask=mask)
+                for mask in ("random", "own") for f in shares if f or mask == "random"]
 
     def memory_case(self) -> Case:
         return self._gaussian(self.most_threads, batch=1024)

@@ -39,7 +39,9 @@ Answer = tuple[np.ndarray, np.ndarray]  # ids and scores, each [B, k]
 class Competitor(Protocol):
     about: dict[str, Any]
 
-    def load(self, items: np.ndarray) -> None: ...
+    def load(self, items: np.ndarray) -> None:
+        """Takes over the items of a file. What is searched must be a copy in memory of its own,
+        which numpy asks to be in huge pages, so that no competitor reads slower memory."""
 
     def prepare(self, inputs: Inputs) -> Callable[[], Answer]: ...
 
@@ -54,6 +56,7 @@ class Ours:
     def load(self, items: np.ndarray) -> None:
         import hypertower as ht
 
+        items = np.array(items)
         if hasattr(ht, "TopKIndex"):
             self._search = ht.TopKIndex(items, threads=self._threads).search
         else:
@@ -77,12 +80,31 @@ def _openblas(name_part: str) -> str:
     return "unknown"
 
 
-class Faiss:
-    """`IndexFlatIP`: as it comes, or with the faster of its ways chosen for each case.
+@dataclass(frozen=True)
+class _Way:
+    """One way to have faiss do a search."""
 
-    Its ways: matrix products by BLAS or a scan for each query; with a filter only the scan, which
-    tests a bitmap, or a range of ids where the filter happens to be one. A range is another filter
-    than ours with the same share, and the most favourable one; the answer is checked against it.
+    threads: int
+    threshold: int  # of queries times dimensions, from which it multiplies matrices by BLAS
+    parameters: Any = None
+    selector: str = ""
+
+    def by_scan(self, queries: np.ndarray) -> bool:
+        """Whether it takes each query alone; it always does so with a bitmap."""
+        return self.selector == "bitmap" or queries.size < self.threshold
+
+    def about(self, queries: np.ndarray) -> dict[str, Any]:
+        out = {"way": "scan" if self.by_scan(queries) else "BLAS",
+               "blas_threshold": self.threshold, "threads_used": self.threads}
+        return {**out, "selector": self.selector} if self.selector else out
+
+
+class Faiss:
+    """`IndexFlatIP`: as it comes, or with the fastest of its ways chosen for each case.
+
+    Its ways: matrix products by BLAS, or a scan for each query; all threads, or one, which is
+    faster where its threads get into each other's way; with a filter a bitmap, or a range of ids
+    where the filter is one.
     """
 
     BLAS_ALWAYS, BLAS_NEVER = 1, (1 << 31) - 1
@@ -92,7 +114,7 @@ class Faiss:
 
         self._faiss = faiss
         self._best = best
-        faiss.omp_set_num_threads(threads)
+        self._threads = threads
         self._default = faiss.cvar.distance_compute_blas_threshold
         self.about: dict[str, Any] = {"version": faiss.__version__,
                                       "blas": _openblas("libopenblaso")}
@@ -102,58 +124,54 @@ class Faiss:
         self._index.add(items)
 
     def prepare(self, inputs: Inputs) -> Callable[[], Answer]:
+        parameters, selector = self._filter(inputs)
+
+        def way(threads: int, threshold: int) -> _Way:
+            return _Way(threads, threshold, parameters, selector)
+
+        chosen = way(self._threads, self._default)
+        if self._best:
+            thresholds = [self.BLAS_NEVER] + [self.BLAS_ALWAYS] * (selector != "bitmap")
+            chosen = self._fastest([way(t, threshold) for t in sorted({1, self._threads})
+                                    for threshold in thresholds], inputs)
+        self.about = {"version": self.about["version"], "blas": self.about["blas"],
+                      **chosen.about(inputs.queries)}
+        return lambda: self._search(chosen, inputs.queries, inputs.k)
+
+    def _filter(self, inputs: Inputs) -> tuple[Any, str]:
+        """Search parameters that hold the filter, and its kind."""
         if inputs.exclude is not None or (inputs.mask is not None and inputs.mask.ndim == 2):
             raise Unable("faiss takes one filter for all queries of a search")
         if inputs.mask is None:
-            ways = [self._unfiltered(inputs, t) for t in (self.BLAS_ALWAYS, self.BLAS_NEVER)]
-            default = self._unfiltered(inputs, self._default)
+            return None, ""
+        first, count = int(inputs.mask.argmax()), int(inputs.mask.sum())
+        if inputs.mask[first:first + count].all():
+            kind, selector = "range", self._faiss.IDSelectorRange(first, first + count)
         else:
-            ways = [self._filtered(inputs, name) for name in ("range", "bitmap")]
-            default = ways[1]
-        chosen, about = self._fastest(ways, inputs.queries) if self._best else default
-        self.about.update(about)
-        return chosen
+            bits = np.packbits(inputs.mask, bitorder="little")
+            kind = "bitmap"
+            selector = self._faiss.IDSelectorBitmap(len(inputs.mask), self._faiss.swig_ptr(bits))
+            selector.bits_kept = bits  # the selector only points at them
+        return self._faiss.SearchParameters(sel=selector), kind
 
-    def _unfiltered(self, inputs: Inputs, threshold: int) -> tuple[Callable[..., Answer], dict]:
-        def search(queries: np.ndarray = inputs.queries) -> Answer:
-            self._faiss.cvar.distance_compute_blas_threshold = threshold
-            scores, ids = self._index.search(queries, inputs.k)
-            return ids, scores
+    def _search(self, way: _Way, queries: np.ndarray, k: int) -> Answer:
+        self._faiss.omp_set_num_threads(way.threads)
+        self._faiss.cvar.distance_compute_blas_threshold = way.threshold
+        scores, ids = self._index.search(queries, k, params=way.parameters)
+        return ids, scores
 
-        used = len(inputs.queries) * inputs.queries.shape[1] >= threshold
-        return search, {"way": "BLAS" if used else "scan", "blas_threshold": threshold}
-
-    def _filtered(self, inputs: Inputs, name: str) -> tuple[Callable[..., Answer], dict]:
-        mask = inputs.mask
-        assert mask is not None
-        if name == "range":
-            selector = self._faiss.IDSelectorRange(0, int(mask.sum()))
-        else:
-            bits = np.packbits(mask, bitorder="little")
-            selector = self._faiss.IDSelectorBitmap(len(mask), self._faiss.swig_ptr(bits))
-            selector.bits = bits  # the selector only points at them
-        parameters = self._faiss.SearchParameters(sel=selector)
-
-        def search(queries: np.ndarray = inputs.queries) -> Answer:
-            scores, ids = self._index.search(queries, inputs.k, params=parameters)
-            return ids, scores
-
-        return search, {"way": f"scan, {name} selector", "selector": name}
-
-    @staticmethod
-    def _fastest(ways: list[tuple[Callable[..., Answer], dict]],
-                 queries: np.ndarray) -> tuple[Callable, dict]:
-        def seconds(way: tuple[Callable[..., Answer], dict]) -> float:
-            """Time of all queries; a scan takes each alone, so a few of them tell."""
-            some = queries[:8] if way[1]["way"].startswith("scan") else queries
+    def _fastest(self, ways: list[_Way], inputs: Inputs) -> _Way:
+        def seconds(way: _Way) -> float:
+            """Time of all queries; a scan takes each alone, so some of them tell."""
+            queries = inputs.queries[:16] if way.by_scan(inputs.queries) else inputs.queries
             start = time.perf_counter()
-            way[0](some)
-            return (time.perf_counter() - start) * len(queries) / len(some)
+            self._search(way, queries, inputs.k)
+            return (time.perf_counter() - start) * len(inputs.queries) / len(queries)
 
         # In turns, and the best of several, because a busy neighbour must not choose.
         turns: list[list[float]] = []
-        end = time.perf_counter() + 3
-        while len(turns) < 2 or (len(turns) < 5 and time.perf_counter() < end):
+        end = time.perf_counter() + 5
+        while len(turns) < 2 or (len(turns) < 6 and time.perf_counter() < end):
             turns.append([seconds(way) for way in ways])
         return min(zip(ways, map(min, zip(*turns, strict=True)), strict=True),
                    key=lambda pair: pair[1])[0]
@@ -185,7 +203,7 @@ class Torch:
         self.about: dict[str, Any] = {"version": torch.__version__}
 
     def load(self, items: np.ndarray) -> None:
-        self._items = self._torch.from_numpy(items)
+        self._items = self._torch.from_numpy(np.array(items))
 
     def prepare(self, inputs: Inputs) -> Callable[[], Answer]:
         torch, items = self._torch, self._items
@@ -220,7 +238,7 @@ class Numpy:
         self.about: dict[str, Any] = {"version": np.__version__}
 
     def load(self, items: np.ndarray) -> None:
-        self._items = items
+        self._items = np.array(items)
 
     def prepare(self, inputs: Inputs) -> Callable[[], Answer]:
         mask, some = _allowed(inputs)
@@ -257,7 +275,7 @@ class Usearch:
         self.about: dict[str, Any] = {"version": usearch.__version__}
 
     def load(self, items: np.ndarray) -> None:
-        self._items = items
+        self._items = np.array(items)
 
     def prepare(self, inputs: Inputs) -> Callable[[], Answer]:
         if inputs.mask is not None or inputs.exclude is not None:

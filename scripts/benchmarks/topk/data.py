@@ -10,7 +10,7 @@ import numpy as np
 from .cases import ADVERSARIAL, Case
 
 MOST_QUERIES = 1024
-EXCLUDED = 1000  # ids that a query of a case with `own` leaves out
+EXCLUDED = 1000  # ids that a query with a mask of its own leaves out
 _BLOCK = 1 << 18  # rows made at a time, which bounds the memory of the maker
 
 
@@ -106,9 +106,11 @@ class Dataset:
         """True = allowed; [N], or [B, N] where each query has its own."""
         if not case.filter:
             return None
-        shape = (case.batch, case.rows) if case.own else (case.rows,)
-        path = self.folder / f"mask-{case.filter}-{'x'.join(map(str, shape))}.npy"
-        if not path.exists():
+        shape = (case.batch, case.rows) if case.mask == "own" else (case.rows,)
+        path = self.folder / f"{case.mask}-{case.filter}-{'x'.join(map(str, shape))}.npy"
+        if not path.exists() and case.mask == "range":
+            np.save(path, np.arange(case.rows) >= case.filter * case.rows)
+        elif not path.exists():
             out = np.lib.format.open_memmap(path, "w+", bool, shape)
             base = _seed(path.name, self.name).random(case.rows, np.float32) >= case.filter
             for b, row in enumerate(np.atleast_2d(out)):
@@ -117,7 +119,7 @@ class Dataset:
 
     def exclude(self, case: Case) -> Path | None:
         """Ids that each query leaves out, int64 [B, 1000]."""
-        if not case.own:
+        if case.mask != "own":
             return None
         path = self.folder / f"exclude-{case.batch}.npy"
         if not path.exists():

@@ -163,11 +163,9 @@ class Session:
         mask_path, exclude_path = dataset.mask(m.case), dataset.exclude(m.case)
         mask = None if mask_path is None else np.load(mask_path, mmap_mode="r")
         exclude = None if exclude_path is None else np.load(exclude_path)
-        if mask is not None and m.about.get("selector") == "range":
-            mask = np.arange(len(mask)) < mask.sum()
         differs = mismatch if m.competitor == OURS else disagreement
         for place, row in enumerate(rows):
-            right = oracle.answer(row, m.case.k, mask[row] if m.case.own else mask,
+            right = oracle.answer(row, m.case.k, mask[row] if m.case.mask == "own" else mask,
                                   None if exclude is None else exclude[row])
             found = got["ids"][place], got["scores"][place]
             wrong = differs(found, right)

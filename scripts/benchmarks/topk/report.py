@@ -21,6 +21,9 @@ _WHAT = {
     "S13": "time for each item of many items / of few",
 }
 
+_MASKS = {"random": "random, one for all queries", "range": "a range of ids",
+          "own": "random, one for each query, and 1,000 ids left out"}
+
 _METHOD = """\
 Every answer was compared before it was timed: ours to the last bit with float64 scores of all
 items, the peers within single precision. Each competitor runs in a process of its own; they take
@@ -49,10 +52,7 @@ def _shape(case: Row) -> str:
         return f"{case['what']}: {case['cases']} cases, {case['queries']} queries"
     text = f"{case['data']} {_size(case['N'])} x {case['D']}, B={case['B']}, K={case['K']}"
     if case["filter"]:
-        text += f", {case['filter']:.4g} filtered out"
-    for key in ("masks", "against"):
-        if key in case:
-            text += f", {key} {case[key]}"
+        text += f", {100 * case['filter']:g} % filtered out, mask: {_MASKS[case['mask']]}"
     return text
 
 
