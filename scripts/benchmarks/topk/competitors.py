@@ -170,8 +170,8 @@ class Faiss:
 
         # In turns, and the best of several, because a busy neighbour must not choose.
         turns: list[list[float]] = []
-        end = time.perf_counter() + 5
-        while len(turns) < 2 or (len(turns) < 6 and time.perf_counter() < end):
+        end = time.perf_counter() + 2
+        while len(turns) < 2 or (len(turns) < 5 and time.perf_counter() < end):
             turns.append([seconds(way) for way in ways])
         return min(zip(ways, map(min, zip(*turns, strict=True)), strict=True),
                    key=lambda pair: pair[1])[0]

@@ -28,11 +28,11 @@ _METHOD = """\
 Every answer was compared before it was timed: ours to the last bit with float64 scores of all
 items, the peers within single precision. Each competitor runs in a process of its own; they take
 turns, and a figure is the median over the turns. `clock`: `wall`, or `cpu` = processor time divided
-by the threads, which other programs on the machine disturb less; both are shown where they differ
-by more than a tenth. The floor is the larger of two times: all int8 scores at the rate of dot
-products in registers, all int8 items at the rate of reading memory; both rates are measured in our
-process just before and after each turn, with the same threads; of several processes the best
-counts."""
+by the threads, which other programs on the machine disturb less but which, with several threads,
+tells work and not speed; both are shown where they differ by more than a tenth. The floor is the
+larger of two times: all int8 scores at the rate of dot products in registers, all int8 items at
+the rate of reading memory; both rates are measured in our process just before and after each turn,
+with the same threads; of several processes the best counts."""
 
 
 def _number(value: float | None) -> str:
