@@ -157,6 +157,8 @@ class Session:
         self._rates[kind] = reply["seconds"] / m.case.work()
         m.about = reply["about"]
         self._check(m, oracle, rows, np.load(out))
+        if m.competitor != OURS and reply["seconds"] > self.limit and not m.skipped:
+            m.skipped = f"took {reply['seconds']:.0f} s, the limit is {self.limit:g} s"
 
     def _check(self, m: Measurement, oracle: Oracle, rows: list[int], got: Any) -> None:
         dataset = Dataset.of(self.folder, m.case)
