@@ -18,9 +18,10 @@ import numpy as np
 from floors import Rates, floor_seconds
 
 from .cases import OURS, Case
+from .competitors import Unable
 from .data import Dataset
 from .oracle import Oracle, disagreement, mismatch
-from .pool import Failed, Unable, Worker
+from .pool import Failed, Worker
 
 ROUNDS = 5
 
@@ -167,7 +168,8 @@ class Session:
         exclude = None if exclude_path is None else np.load(exclude_path)
         differs = mismatch if m.competitor == OURS else disagreement
         for place, row in enumerate(rows):
-            right = oracle.answer(row, m.case.k, mask[row] if m.case.mask == "own" else mask,
+            allowed = mask[row] if mask is not None and mask.ndim == 2 else mask
+            right = oracle.answer(row, m.case.k, allowed,
                                   None if exclude is None else exclude[row])
             found = got["ids"][place], got["scores"][place]
             wrong = differs(found, right)

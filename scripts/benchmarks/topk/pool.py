@@ -11,17 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .competitors import environment
+from .competitors import Unable, environment
 
 _FOLDER = Path(__file__).resolve().parents[1]
 
 
 class Failed(Exception):
     """The worker did not answer; the message says how, in one sentence."""
-
-
-class Unable(Exception):
-    """The competitor cannot do this case."""
 
 
 class Worker:
@@ -47,7 +43,7 @@ class Worker:
         self._ask({"do": "load", "items": str(self._items)}, 600)
 
     def ask(self, message: dict[str, Any], limit: float) -> dict[str, Any]:
-        """The answer to a message; raises Failed or Unable."""
+        """The answer to a message; raises Failed, or Unable where the competitor cannot do it."""
         if self._process is None or self._process.poll() is not None:
             self._start()
         return self._ask(message, limit)

@@ -90,8 +90,8 @@ def _speed_ups(rows: list[Row]) -> Iterator[list[str]]:
             lines.setdefault(key, {})[case["peer"]] = r
     for (shape, threads, clock), by_peer in lines.items():
         ours = _milliseconds(next(iter(by_peer.values()))["seconds"])
-        cells = [f"{_number(r['value'])}x ({_milliseconds(r['peer_seconds'])})"
-                 if (r := by_peer.get(peer)) else "-" for peer in PEERS]
+        cells = [f"{_number(found['value'])}x ({_milliseconds(found['peer_seconds'])})"
+                 if (found := by_peer.get(peer)) else "-" for peer in PEERS]
         yield [shape, str(threads), clock, ours, *cells]
 
 

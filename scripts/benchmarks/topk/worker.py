@@ -75,7 +75,8 @@ class Worker:
         """Searches for the seconds given, at least once, between two looks at the floors."""
         search, _ = self._search(message)
         floors = [self._rates()] if message["floors"] else []
-        wall, cpu = [], []
+        wall: list[float] = []
+        cpu: list[float] = []
         end = time.perf_counter() + message["seconds"]
         while not wall or time.perf_counter() + wall[-1] / 2 < end:
             start, cpu_start = time.perf_counter(), time.process_time()
