@@ -56,11 +56,7 @@ class Ours:
     def load(self, items: np.ndarray) -> None:
         import hypertower as ht
 
-        items = np.array(items)
-        if hasattr(ht, "TopKIndex"):
-            self._search = ht.TopKIndex(items, threads=self._threads).search
-        else:
-            self._search = lambda q, k, **more: ht.topk(q, items, k, **more)
+        self._search = ht.TopKIndex(np.array(items), threads=self._threads).search
 
     def prepare(self, inputs: Inputs) -> Callable[[], Answer]:
         exclude = None if inputs.exclude is None else list(inputs.exclude)
