@@ -19,7 +19,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_teaches_the_data_path() -> None:
     out = run("--help").stdout
-    for word in ("train", "evaluate", "recommend", "serve", "inspect", "doctor", "synth", "schema"):
+    for word in ("train", "evaluate", "recommend", "serve", "inspect", "doctor", "synth", "schema",
+                 "bench"):
         assert word in out
 
 
@@ -86,3 +87,21 @@ def test_failures_are_one_sentence(arguments: list[str], code: int, words: str) 
 def test_wrong_pairs_are_wrong_usage(saved: Path) -> None:
     done = run("recommend", str(saved), "--context", "hour")
     assert done.returncode == 2 and "expected NAME=VALUE, got 'hour'" in done.stderr
+
+
+def test_bench_runs_the_script_of_a_checkout_or_says_so(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("hypertower.cli.__file__", str(tmp_path / "installed" / "cli.py"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "topk"]) == 1
+    assert capsys.readouterr().err == (
+        "hypertower: benchmarks run from a checkout of the project, and neither this package nor "
+        "the working directory lies in one.\n")
+    for file in ("scripts/bench", "kernels/topk.h"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda path, arguments: started.append(arguments))
+    main(["bench", "topk", "--quick"])
+    assert started[0] == [str(tmp_path / "scripts" / "bench"), "topk", "--quick"]
