@@ -7,6 +7,7 @@
 #include "kernels/error.h"
 #include "kernels/topk.h"
 #include "model/golden.h"
+#include "model/history.h"
 
 namespace hypertower {
 namespace {
@@ -93,17 +94,20 @@ Inputs resolve(const Schema& schema, const ItemIndex& index, std::span<const Req
     }
     const std::vector<HistoryEvent>& events =
         request.history ? *request.history : (person ? person->history : kNothing);
+    const size_t read =
+        request.history ? events.size() : history_before(events, request.time).size();
     std::vector<int64_t>& seen = in.seen.emplace_back();
-    std::vector<float> weights;
-    for (const HistoryEvent& event : events) {
-      const int64_t row = index.row(event.item);
+    std::vector<float> weights;  // of the first of them: those that the tower may read
+    for (size_t i = 0; i < events.size(); ++i) {
+      const int64_t row = index.row(events[i].item);
       if (row < 0) continue;
       seen.push_back(row);
-      weights.push_back(static_cast<float>(kind_weight(schema, event.kind)));
+      if (i < read) weights.push_back(static_cast<float>(kind_weight(schema, events[i].kind)));
     }
-    const auto kept = std::min(static_cast<int64_t>(seen.size()), schema.history_length);
-    in.history.items.insert(in.history.items.end(), seen.end() - kept, seen.end());
-    in.history.weights.insert(in.history.weights.end(), weights.end() - kept, weights.end());
+    const auto end = static_cast<int64_t>(weights.size());
+    const auto begin = end - std::min(end, schema.history_length);
+    in.history.items.insert(in.history.items.end(), seen.begin() + begin, seen.begin() + end);
+    in.history.weights.insert(in.history.weights.end(), weights.begin() + begin, weights.end());
     in.history.offsets.push_back(static_cast<int64_t>(in.history.items.size()));
   }
   return in;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "model/history.h"
 #include "model/json.h"
 #include "server/json_writer.h"
 
@@ -351,6 +352,7 @@ std::string user_answer(const std::string& user, const Snapshot& snapshot,
   std::vector<HistoryEvent> events;
   events.reserve(stored.events.size());
   for (const StoredEvent& event : stored.events) events.push_back(event.what);
+  order_history(events);
   std::string body;
   JsonWriter out(body);
   out.raw(R"({"user":)").id(user, snapshot.recommender->data().user_ids_are_integers);
