@@ -268,6 +268,15 @@ std::string Column::type_name() const {
   return text_type_ == TextType::kNotCsv ? array_->type()->ToString() : "text";
 }
 
+bool Column::declared_text() const {
+  if (text_type_ != TextType::kNotCsv) return false;
+  const arrow::DataType* type = array_->type().get();
+  if (type->id() == arrow::Type::DICTIONARY) {
+    type = static_cast<const arrow::DictionaryType&>(*type).value_type().get();
+  }
+  return arrow::is_base_binary_like(type->id()) || arrow::is_binary_view_like(type->id());
+}
+
 std::optional<double> seconds_from(const Value& value) {
   if (const auto* i = std::get_if<int64_t>(&value)) return static_cast<double>(*i);
   if (const auto* d = std::get_if<double>(&value)) {

@@ -79,6 +79,8 @@ class Reader {
     const Columns& names = schema_.columns;
     const Column user = table.column(names.user, "columns.user");
     const Column item = table.column(names.item, "columns.item");
+    if (user.declared_text()) users_.declare_text();
+    if (item.declared_text()) items_.declare_text();
     const auto time = optional(table, names.time, "columns.time");
     const auto position = optional(table, time ? "" : names.position, "columns.position");
     const auto kind = optional(table, names.kind, "columns.kind");

@@ -40,6 +40,9 @@ class Column {
   Value number(int64_t row) const;
   // Arrow's name for the type, "text" for CSV.
   std::string type_name() const;
+  // The table itself says that the cells are text (Arrow text or a dictionary of it). A CSV has no
+  // types: false.
+  bool declared_text() const;
 
  private:
   enum class TextType : uint8_t { kNotCsv, kInteger, kNumber, kText };
