@@ -6,6 +6,7 @@
 
 #include "kernels/error.h"
 #include "kernels/topk.h"
+#include "model/event_check.h"
 #include "model/golden.h"
 #include "model/history.h"
 
@@ -76,9 +77,19 @@ double kind_weight(const Schema& schema, const std::string& kind) {
   return found == schema.kind_weights.end() ? 1.0 : found->second;
 }
 
-Inputs resolve(const Schema& schema, const ItemIndex& index, std::span<const Request> requests,
-               const PeopleSource* people) {
+// What a request itself says beside its features.
+void check_request(const FeatureSpace& features, const Request& request) {
+  if (request.time) check_time(*request.time, "time");
+  if (!request.history) return;
+  for (size_t i = 0; i < request.history->size(); ++i) {
+    check_event(features, (*request.history)[i], "history[" + std::to_string(i) + "]");
+  }
+}
+
+Inputs resolve(const FeatureSpace& features, const ItemIndex& index,
+               std::span<const Request> requests, const PeopleSource* people) {
   static const std::vector<HistoryEvent> kNothing;
+  const Schema& schema = features.schema();
   Inputs in;
   const double moment = now();
   for (size_t r = 0; r < requests.size(); ++r) {
@@ -88,7 +99,7 @@ Inputs resolve(const Schema& schema, const ItemIndex& index, std::span<const Req
     in.users.push_back(merge(schema, person, request.features));
     in.times.push_back(request.time.value_or(moment));
     try {
-      check_time(*in.times.back(), "time");
+      check_request(features, request);
     } catch (const Error& e) {
       rethrow(e, r, requests.size());
     }
@@ -218,7 +229,7 @@ std::vector<Answer> Recommender::recommend(std::span<const Request> requests,
                                            const RecommendOptions& options,
                                            const PeopleSource* people, const Exec& exec) const {
   check_k(options.k);
-  const Inputs in = resolve(schema(), index_, requests, people);
+  const Inputs in = resolve(encoder_.features(), index_, requests, people);
   const std::vector<float> vectors = queries_of(encoder_, index_, in, requests, exec);
   const bool exclude_seen = options.exclude_seen.value_or(model_.exclude_seen_by_default);
   const auto dim = static_cast<size_t>(index_.dim());
@@ -249,7 +260,7 @@ std::vector<Answer> Recommender::recommend(std::span<const Request> requests,
 
 std::vector<float> Recommender::encode_query(std::span<const Request> requests,
                                              const PeopleSource* people, const Exec& exec) const {
-  const Inputs in = resolve(schema(), index_, requests, people);
+  const Inputs in = resolve(encoder_.features(), index_, requests, people);
   return queries_of(encoder_, index_, in, requests, exec);
 }
 

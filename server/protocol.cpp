@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "model/event_check.h"
 #include "model/history.h"
 #include "model/json.h"
 #include "server/json_writer.h"
@@ -291,15 +292,7 @@ std::vector<Event> events_call(const json& body, const Snapshot& snapshot, doubl
     check_length(event.what.kind, path + ".kind");
     check_length(event.id, path + ".id");
     if (!event.what.time) event.what.time = now;
-    if (!event.what.context.empty()) {
-      const Record* context = &event.what.context;
-      try {
-        (void)features.encode(Group::kContext, {&context, 1}, {&event.what.time, 1});
-      } catch (const Error& error) {
-        const std::string place = path + ".";
-        throw Error(error.kind(), place + error.what(), place + error.field());
-      }
-    }
+    check_event(features, event.what, path);
     events.push_back(std::move(event));
   }
   return events;

@@ -192,8 +192,7 @@ class Recommender:
         sees them, in the order of `time` (default now), however they arrive; a request that says
         its own `time` sees those strictly before it. Repeated event ids are dropped. Returns the
         number accepted."""
-        self._fitted()
-        return int(self._people.observe(to_events(events)))
+        return int(self._people.observe(to_events(events), self._fitted()))
 
     # ---- files ---------------------------------------------------------------------------------
 

@@ -275,6 +275,20 @@ TEST_F(RecommenderTest, MistakesNameFieldAndNearestName) {
   EXPECT_EQ(k.message, "k: expected 1 or more, got 0");
 }
 
+TEST_F(RecommenderTest, MistakesInAHistoryNameTheEvent) {
+  const json history = {{{"item", "i1"}}, {{"item", "i2"}, {"context", {{"wether", "rain"}}}}};
+  const Caught unknown = problem(request({{"history", history}}));
+  EXPECT_EQ(unknown.kind, ErrorKind::kSchema);
+  EXPECT_EQ(unknown.field, "history[1].context.wether");
+  EXPECT_EQ(unknown.message, "history[1].context.wether: unknown field. Did you mean 'weather'?");
+  const std::vector<Request> requests = {{}, request({{"history", history}})};
+  EXPECT_EQ(caught([&] { rec_.encode_query(requests, nullptr, {}); }).message,
+            "requests[1].history[1].context.wether: unknown field. Did you mean 'weather'?");
+  const json wrong = {{{"item", "i1"}, {"context", {{"temperature", "warm"}}}}};
+  EXPECT_EQ(problem(request({{"history", wrong}})).message,
+            "history[0].context.temperature: expected a number, got text");
+}
+
 TEST_F(RecommenderTest, NaNNamesItsField) {
   Request r;
   r.context = {{"temperature", std::nan("")}};

@@ -152,6 +152,37 @@ def test_evaluate_has_metrics_and_baselines(fitted: ht.Recommender, world: Path)
     assert set(again["by"]) == {"sun", "cloud", "rain", "snow"}
 
 
+def test_unknown_fields_of_events_and_histories(rec: ht.Recommender) -> None:
+    good = {"user": "somebody new", "item": 4}
+    bad = {"user": "somebody new", "item": 5, "context": {"wether": "rain"}}
+    with pytest.raises(ht.SchemaError) as refused:
+        rec.observe([good, bad])
+    assert str(refused.value) == (
+        "events[1].context.wether: unknown field. Did you mean 'weather'?")
+    assert refused.value.field == "events[1].context.wether"
+    assert rec._people.find("somebody new") is None  # all of the events or none
+    with pytest.raises(ht.SchemaError) as refused:
+        rec.recommend([{}, {"history": [{"item": 4, "context": {"wether": "rain"}}]}])
+    assert str(refused.value) == (
+        "requests[1].history[0].context.wether: unknown field. Did you mean 'weather'?")
+
+
+def test_live_events_count_by_their_time(rec: ht.Recommender) -> None:
+    for order in (1, -1):
+        user = f"new {order}"
+        events = [{"user": user, "item": 4, "time": 1000}, {"user": user, "item": 7, "time": 2000}]
+        for event in events[::order]:
+            rec.observe([event])
+    first, second = rec.encode_query([{"user": f"new {order}", "context": MOMENT, "time": 3000}
+                                      for order in (1, -1)])
+    np.testing.assert_array_equal(first, second)
+    early, given = rec.encode_query([
+        {"user": "new 1", "context": MOMENT, "time": 2000},
+        {"history": [{"item": 4}], "context": MOMENT, "time": 2000},
+    ])
+    np.testing.assert_array_equal(early, given)
+
+
 def test_messages(rec: ht.Recommender) -> None:
     with pytest.raises(ht.SchemaError, match=r"requests\[1\]\.context\.huor.*Did you mean 'hour'"):
         rec.recommend([{}, {"context": {"huor": 3}}])
