@@ -325,6 +325,7 @@ Request request_from_json(const json& j, std::span<const std::string> also_allow
                                                  "history", "where", "exclude"};
   check_keys(j, path, kKeys, also_allowed);
   Request request;
+  request.place = path;
   if (const json* user = member(j, "user")) request.user = id_from_json(*user, join(path, "user"));
   if (const json* time = member(j, "time")) {
     request.time = time_from_json(*time, join(path, "time"));

@@ -12,11 +12,13 @@
 namespace hypertower {
 
 // {"user","time","context","features","history","where","exclude"}; other keys are refused unless
-// listed in `also_allowed`. `path` ("requests[3]") goes before every field in messages.
+// listed in `also_allowed`. `path` ("requests[3]") goes before every field in messages, later ones
+// about this request included.
 Request request_from_json(const nlohmann::json& j, std::span<const std::string> also_allowed = {},
                           const std::string& path = {});
 nlohmann::json request_to_json(const Request& request);
 // {"user","item","kind","time","context","id"}; user and item are required.
+// `path` as above.
 Event event_from_json(const nlohmann::json& j, const std::string& path = {});
 nlohmann::json history_event_to_json(const HistoryEvent& event);
 HistoryEvent history_event_from_json(const nlohmann::json& j, const std::string& path);

@@ -26,16 +26,15 @@ double now() {
   return Seconds(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-// Throws `e` again with the place of its request before the field. Requests call the user's
-// features "features".
-[[noreturn]] void rethrow(const Error& e, size_t r, size_t requests) {
+// Throws `e` again with `place`, when there is one, before the field.
+[[noreturn]] void rethrow(const Error& e, const std::string& place) {
   std::string message = e.what();
   std::string field = e.field();
   for (std::string* text : {&message, &field}) {
-    if (text->starts_with("user.")) text->replace(0, 4, "features");
+    if (text->starts_with("user.")) text->replace(0, 4, "features");  // as requests call them
+    if (!place.empty() && text->starts_with("item.")) text->erase(0, 5);
   }
-  if (requests > 1) {
-    const std::string place = "requests[" + std::to_string(r) + "]";
+  if (!place.empty()) {
     const bool led = !field.empty() && message.starts_with(field);
     message = place + (led ? "." : ": ") + message;
     field = field.empty() ? place : place + "." + field;
@@ -43,9 +42,19 @@ double now() {
   throw Error(e.kind(), message, field);
 }
 
-// encode() of the feature space, whose errors name the request.
+std::string place_in(const char* list, size_t i, size_t n) {
+  return n > 1 ? std::string(list) + "[" + std::to_string(i) + "]" : std::string();
+}
+
+std::string place_of(std::span<const Request> requests, size_t r) {
+  const std::string& own = requests[r].place;
+  return own.empty() ? place_in("requests", r, requests.size()) : own;
+}
+
+// encode() of the feature space, whose errors name the place of the record: place(r).
+template <class Place>
 Batch encode_group(const FeatureSpace& features, Group g, std::span<const Record* const> records,
-                   std::span<const std::optional<double>> times) {
+                   std::span<const std::optional<double>> times, const Place& place) {
   try {
     return features.encode(g, records, times);
   } catch (const Error& whole) {
@@ -53,7 +62,7 @@ Batch encode_group(const FeatureSpace& features, Group g, std::span<const Record
       try {
         features.encode(g, records.subspan(r, 1), times.empty() ? times : times.subspan(r, 1));
       } catch (const Error& e) {
-        rethrow(e, r, records.size());
+        rethrow(e, place(r));
       }
     }
     throw;
@@ -101,7 +110,7 @@ Inputs resolve(const FeatureSpace& features, const ItemIndex& index,
     try {
       check_request(features, request);
     } catch (const Error& e) {
-      rethrow(e, r, requests.size());
+      rethrow(e, place_of(requests, r));
     }
     const std::vector<HistoryEvent>& events =
         request.history ? *request.history : (person ? person->history : kNothing);
@@ -130,8 +139,10 @@ std::vector<float> queries_of(const Encoder& encoder, const ItemIndex& index, co
   std::vector<const Record*> users, contexts;
   for (const Record& user : in.users) users.push_back(&user);
   for (const Request& request : requests) contexts.push_back(&request.context);
-  const Batch user_batch = encode_group(encoder.features(), Group::kUser, users, {});
-  const Batch context = encode_group(encoder.features(), Group::kContext, contexts, in.times);
+  const auto place = [&](size_t r) { return place_of(requests, r); };
+  const FeatureSpace& features = encoder.features();
+  const Batch user_batch = encode_group(features, Group::kUser, users, {}, place);
+  const Batch context = encode_group(features, Group::kContext, contexts, in.times, place);
   const auto rows = static_cast<int64_t>(requests.size());
   std::vector<float> states(static_cast<size_t>(rows * encoder.width()));
   const MatrixView<float> state(states.data(), rows, encoder.width());
@@ -242,7 +253,7 @@ std::vector<Answer> Recommender::recommend(std::span<const Request> requests,
     try {
       query.mask = masks.of(requests[r].where);
     } catch (const Error& e) {
-      rethrow(e, r, requests.size());
+      rethrow(e, place_of(requests, r));
     }
     for (const std::string& id : requests[r].exclude) {
       if (const int64_t row = index_.row(id); row >= 0) query.exclude.push_back(row);
@@ -289,7 +300,8 @@ std::vector<float> Recommender::encode_items(std::span<const std::string> ids,
     records.push_back(&features[r]);
     id_rows.push_back(row < encoder_.id_rows() ? row : -1);
   }
-  const Batch batch = encode_group(encoder_.features(), Group::kItem, records, {});
+  const auto place = [&](size_t i) { return place_in("items", places[i], n); };
+  const Batch batch = encode_group(encoder_.features(), Group::kItem, records, {}, place);
   std::vector<float> encoded(places.size() * dim);
   encoder_.encode_items(batch, id_rows, {encoded.data(), batch.rows, index_.dim()}, exec);
   for (size_t i = 0; i < places.size(); ++i) {

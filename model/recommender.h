@@ -55,7 +55,7 @@ class Recommender {
   // the whole stored history in either case. A request's own history is taken as given. Items of
   // histories and exclusions that the catalogue lacks are left out. Errors: unknown field, wrong
   // type (kSchema), NaN (kNumeric), k < 1 (kArgument); message and field() also say which request
-  // when there are several ("requests[3].context.hour").
+  // when there are several or when it has a place ("requests[3].context.hour").
   std::vector<Answer> recommend(std::span<const Request> requests, const RecommendOptions& options,
                                 const PeopleSource* people, const Exec& exec) const;
   // [n, dim], row-major.
@@ -63,7 +63,8 @@ class Recommender {
                                   const Exec& exec) const;
   // Item vectors [n, dim] by id, by features or both: `ids` and `features` have n entries, or one
   // of them is empty. An id without features gives the exported vector; with features, the id's own
-  // part (if training saw it) and the features given. Error(kArgument): an unknown id alone.
+  // part (if training saw it) and the features given. Errors: an unknown id alone (kArgument), of
+  // features as in `recommend`, with "items[3]." before the field where there are several.
   std::vector<float> encode_items(std::span<const std::string> ids,
                                   std::span<const Record> features, const Exec& exec) const;
   // Nearest items by the cosine of what the vectors say beside their biases; the item itself is

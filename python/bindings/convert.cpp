@@ -39,7 +39,7 @@ nlohmann::json dict_to_json(const py::dict& dict, const std::string& path) {
   return out;
 }
 
-// `requests[3]` in front of what a single element complains about.
+// parse(element, "requests[3]") for each of them.
 template <class T, class Parse>
 std::vector<T> parse_list(py::handle list, const std::string& name, Parse parse) {
   if (py::isinstance<py::dict>(list) || py::isinstance<py::str>(list) ||
@@ -53,12 +53,7 @@ std::vector<T> parse_list(py::handle list, const std::string& name, Parse parse)
   std::vector<T> out;
   for (py::handle element : list) {
     const std::string path = name + "[" + std::to_string(out.size()) + "]";
-    nlohmann::json j = to_json(element, path);
-    try {
-      out.push_back(parse(j));
-    } catch (const Error& e) {
-      throw Error(e.kind(), path + ": " + e.what(), path + "." + e.field());
-    }
+    out.push_back(parse(to_json(element, path), path));
   }
   return out;
 }
@@ -126,12 +121,15 @@ py::object from_json(const nlohmann::json& value) {
 
 std::vector<Request> to_requests(py::handle requests) {
   return parse_list<Request>(requests, "requests",
-                             [](const nlohmann::json& j) { return request_from_json(j); });
+                             [](const nlohmann::json& j, const std::string& path) {
+                               return request_from_json(j, {}, path);
+                             });
 }
 
 std::vector<Event> to_events(py::handle events) {
-  return parse_list<Event>(events, "events",
-                           [](const nlohmann::json& j) { return event_from_json(j); });
+  return parse_list<Event>(events, "events", [](const nlohmann::json& j, const std::string& path) {
+    return event_from_json(j, path);
+  });
 }
 
 std::optional<Filter> to_filter(py::handle where) {

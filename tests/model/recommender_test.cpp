@@ -314,6 +314,10 @@ TEST_F(RecommenderTest, MistakesInABatchNameTheRequest) {
   EXPECT_EQ(of().field, "requests[1].where.year");
   requests[0].time = 1e13;
   EXPECT_EQ(of().field, "requests[0].time");
+  requests = {request_from_json({{"context", {{"huor", 1}}}}, {}, "requests[0]")};
+  EXPECT_EQ(of().message, "requests[0].context.huor: unknown field. Did you mean 'hour'?");
+  requests[0].place.clear();  // it stands alone
+  EXPECT_EQ(of().message, "context.huor: unknown field. Did you mean 'hour'?");
 }
 
 TEST(Recommender, RefusesACatalogueThatDoesNotFit) {

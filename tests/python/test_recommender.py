@@ -186,7 +186,12 @@ def test_live_events_count_by_their_time(rec: ht.Recommender) -> None:
 def test_messages(rec: ht.Recommender) -> None:
     with pytest.raises(ht.SchemaError, match=r"requests\[1\]\.context\.huor.*Did you mean 'hour'"):
         rec.recommend([{}, {"context": {"huor": 3}}])
-    with pytest.raises(ht.SchemaError, match="Did you mean 'context'"):
+    with pytest.raises(ht.SchemaError) as refused:
+        rec.recommend([{"context": {"huor": 3}}])
+    assert str(refused.value) == (
+        "requests[0].context.huor: unknown field. Did you mean 'hour'?")
+    assert refused.value.field == "requests[0].context.huor"
+    with pytest.raises(ht.SchemaError, match=r"^requests\[0\]\.contxt: .*Did you mean 'context'"):
         rec.recommend([{"contxt": {}}])
     with pytest.raises(ht.SchemaError, match=r"one of them goes into a list: \[\{...\}\]"):
         rec._core.recommend({"user": "1"}, 3, None, None, None, 1)
