@@ -19,12 +19,19 @@ std::vector<std::string> wanted_columns(const Schema& schema) {
   return wanted;
 }
 
+std::string shown(const Value& cell) {
+  if (is_missing(cell)) return "an empty cell";
+  if (const auto text = canonical_text(cell)) return "'" + *text + "'";
+  const auto* number = std::get_if<double>(&cell);
+  if (number == nullptr) return std::string(type_word(cell));
+  return std::isnan(*number) ? "NaN" : *number > 0 ? "infinity" : "-infinity";
+}
+
 [[noreturn]] void bad_cell(const SourceTable& table, int64_t row, const std::string& column,
                            const std::string& expected, const Value& got) {
-  const std::string shown = canonical_text(got).value_or(std::string(type_word(got)));
   throw Error(ErrorKind::kData,
               concat(table.where(row), ": column '", column, "' must be ", expected, ", got ",
-                     is_missing(got) ? "an empty cell" : "'" + shown + "'", "."),
+                     shown(got), "."),
               column);
 }
 

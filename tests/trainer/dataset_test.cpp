@@ -149,6 +149,13 @@ TEST(BadData, ColumnsAndCells) {
   EXPECT_EQ(complaint({"user_id,item_id,timestamp\na,x,1625022948000\n", "", ""}, last_split()),
             "events.csv:2: column 'timestamp' must be seconds since 1970, got 1625022948000; are "
             "these milliseconds?");
+  EXPECT_EQ(complaint({"user_id,item_id,timestamp\na,x,1\na,y,nan\n", "", ""}, last_split()),
+            "events.csv:3: column 'timestamp' must be a time (seconds or ISO 8601), got NaN.");
+  EXPECT_EQ(
+      complaint({"user_id,item_id,timestamp\na,x,-inf\na,y,2\n", "", ""}, last_split()),
+      "events.csv:2: column 'timestamp' must be a time (seconds or ISO 8601), got -infinity.");
+  EXPECT_EQ(complaint({"user_id,item_id,timestamp\na,5,1\na,1e999,2\n", "", ""}, last_split()),
+            "events.csv:3: column 'item_id' must be a number or text, got infinity.");
 }
 
 TEST(BadData, NumbersThatAreNone) {
