@@ -23,7 +23,7 @@ std::optional<int64_t> parse_integer(std::string_view s) {
   return padded ? std::nullopt : std::optional(x);
 }
 
-// Decimal numbers, "nan" and "inf" included: they are numbers that the feature code refuses.
+// Decimal numbers, "nan" and "inf" included: whoever reads the cell decides what they mean.
 std::optional<double> parse_number(std::string_view s) {
   double x = 0;
   const auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), x);

@@ -3,7 +3,7 @@
 //
 // CSV cells are read as text and typed here, by whole columns: all integers, all numbers, or text
 // ("007" is text). Only an empty cell is missing; "NA" is a value, "nan" in a column of numbers is
-// a NaN that the feature code refuses with its place.
+// a NaN, which features count as missing (trainer/cells.h).
 // Objects are immutable after construction; thread-safe.
 #pragma once
 

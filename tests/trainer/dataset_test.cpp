@@ -163,10 +163,9 @@ TEST(BadData, NumbersThatAreNone) {
   EXPECT_EQ(complaint({Files{}.events, "item_id,price\nx,cheap\ny,2\n", ""}, toml),
             "items.csv:2: column 'price' (item.price) must hold numbers, got 'cheap'; 1 of its 2 "
             "filled cells are no numbers. Clean them or set kind = \"category\".");
-  EXPECT_EQ(complaint({Files{}.events, "item_id,price\nx,1\ny,nan\n", ""}, toml),
-            "items.csv:3, column 'price': item.price: expected a finite number, got NaN");
   EXPECT_EQ(complaint({Files{}.events, "item_id,price\nx,1\ny,-inf\n", ""}, toml),
-            "items.csv:3, column 'price': item.price: expected a finite number, got -infinity");
+            "items.csv:3, column 'price': item.price: expected a finite number, got -infinity; "
+            "leave it empty where it is not known.");
 }
 
 TEST(BadData, AFewWordsAmongNumbersCountAsMissing) {
@@ -182,6 +181,21 @@ TEST(BadData, AFewWordsAmongNumbersCountAsMissing) {
                                    ": 1 of 202 cells of column 'price' are no numbers and count "
                                    "as missing (the first: 'unkonwn' at " +
                                    file + ":3).");
+}
+
+TEST(BadData, NaNCountsAsMissing) {
+  const Folder folder;
+  Messages messages;
+  const Dataset d = load(folder, {Files{}.events, "item_id,price\nx,nan\ny,2\nz,NaN\nw,\n", ""},
+                         last_split() + "[item.price]\nkind = \"number\"\n", messages);
+  for (const size_t row : {0, 2, 3}) {
+    EXPECT_TRUE(std::isnan(d.item_features.columns[0].dense[row]));
+  }
+  const std::string file = folder.at("items.csv");
+  EXPECT_EQ(messages.texts[1], file +
+                                   ": 2 of 3 cells of column 'price' are no numbers and count as "
+                                   "missing (the first: 'nan' at " +
+                                   file + ":2).");
 }
 
 TEST(BadData, IdsThatComeTwice) {
