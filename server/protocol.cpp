@@ -129,10 +129,13 @@ void write_hits(const Answer& answer, const Snapshot& snapshot, JsonWriter& out)
   out.raw(R"(,"eligible":)").integer(answer.eligible);
 }
 
-void write_events(std::span<const HistoryEvent> events, JsonWriter& out) {
+void write_events(std::span<const HistoryEvent> events, const Snapshot& snapshot, JsonWriter& out) {
+  const bool integers = snapshot.recommender->data().item_ids_are_integers;
   out.raw("[");
   for (size_t i = 0; i < events.size(); ++i) {
-    out.raw(i == 0 ? "" : ",").raw(history_event_to_json(events[i]).dump());
+    json event = history_event_to_json(events[i]);
+    event["item"] = id_to_json(events[i].item, integers);
+    out.raw(i == 0 ? "" : ",").raw(event.dump());
   }
   out.raw("]");
 }
@@ -351,7 +354,7 @@ std::string user_answer(const std::string& user, const Snapshot& snapshot,
   out.raw(R"({"user":)").id(user, snapshot.recommender->data().user_ids_are_integers);
   out.raw(R"(,"known":)").raw(trained != nullptr || !events.empty() ? "true" : "false");
   out.raw(R"(,"events":)");
-  write_events(events, out);
+  write_events(events, snapshot, out);
   out.raw(R"(,"model":{"features":{)");
   if (trained != nullptr) {
     for (size_t i = 0; i < trained->features.size(); ++i) {
@@ -362,7 +365,7 @@ std::string user_answer(const std::string& user, const Snapshot& snapshot,
   out.raw(R"(},"events":)");
   write_events(trained != nullptr ? std::span<const HistoryEvent>(trained->history)
                                   : std::span<const HistoryEvent>(),
-               out);
+               snapshot, out);
   out.raw("}}");
   return body;
 }
