@@ -150,6 +150,8 @@ def test_evaluate_has_metrics_and_baselines(fitted: ht.Recommender, world: Path)
     assert 0 < held_back["recall@10"] <= 1 and "popularity" in held_back["baselines"]
     again = fitted.evaluate(str(world / "events.csv.gz"), by="context.weather")
     assert set(again["by"]) == {"sun", "cloud", "rain", "snow"}
+    assert set(held_back["baselines"]) == {"popularity", "recent_popularity", "item_knn"}
+    assert set(again["baselines"]) == {"popularity", "recent_popularity"}
 
 
 def test_unknown_fields_of_events_and_histories(rec: ht.Recommender) -> None:
