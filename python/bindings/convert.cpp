@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <exception>
+#include <limits>
 
 #include "kernels/error.h"
 #include "model/json.h"
@@ -58,6 +59,21 @@ std::vector<T> parse_list(py::handle list, const std::string& name, Parse parse)
   return out;
 }
 
+bool is_datetime64(py::handle value) {
+  if (!py::hasattr(value, "dtype") || !py::hasattr(value.attr("dtype"), "kind")) return false;
+  return py::str(value.attr("dtype").attr("kind")).equal(py::str("M"));
+}
+
+// Seconds, as of a datetime without a zone (UTC); NaT is missing. `tolist` would give integers for
+// nanoseconds and dates for days.
+nlohmann::json datetime64_to_json(py::handle value, const std::string& path) {
+  if (value.attr("ndim").cast<int>() > 0) return list_to_json(value, path);
+  const auto microseconds = value.attr("astype")("datetime64[us]").attr("astype")("int64");
+  const auto since_1970 = microseconds.cast<int64_t>();
+  if (since_1970 == std::numeric_limits<int64_t>::min()) return nullptr;  // NaT
+  return static_cast<double>(since_1970) / 1e6;
+}
+
 }  // namespace
 
 nlohmann::json to_json(py::handle value, const std::string& path) {
@@ -86,6 +102,7 @@ nlohmann::json to_json(py::handle value, const std::string& path) {
     }
     return when.attr("timestamp")().cast<double>();
   }
+  if (is_datetime64(value)) return datetime64_to_json(value, path);
   if (py::hasattr(value, "tolist")) {  // numpy scalars and arrays
     return to_json(value.attr("tolist")(), path);
   }

@@ -47,6 +47,15 @@ def test_time_gives_the_hour_unless_context_does(rec: ht.Recommender) -> None:
     ])
     np.testing.assert_array_equal(by_time, by_seconds)
     np.testing.assert_array_equal(by_time, by_context)
+    naive = when.replace(tzinfo=None)  # UTC
+    for time in [naive, *(np.datetime64(naive, unit) for unit in ("s", "ms", "us", "ns"))]:
+        vector = rec.encode_query([{"time": time, "context": {"weather": "rain"}}])[0]
+        np.testing.assert_array_equal(vector, by_time)
+    rec.observe([{"user": "clock", "item": 4, "time": np.datetime64(time, unit)} for time, unit in
+                 [("2024-05-01T21:30:00.25", "ns"), ("2024-05-02", "D"), ("NaT", "s")]])
+    times = [event["time"] for event in rec._people.find("clock")["history"]]
+    assert times[:2] == [when.timestamp() + 0.25, when.timestamp() + 2.5 * 3600]
+    assert times[2] > times[1]  # no time: now
 
 
 def test_observe_changes_the_next_answer(rec: ht.Recommender) -> None:
