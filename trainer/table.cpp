@@ -164,6 +164,7 @@ std::shared_ptr<arrow::Table> read_parquet(const std::string& file,
 SourceTable SourceTable::read(const DataSource& source, const std::string& role,
                               std::span<const std::string> wanted, char separator) {
   SourceTable out;
+  out.role_ = role;
   if (source.table != nullptr) {
     out.name_ = "the " + role + " table";
     out.table_ = source.table;
@@ -202,9 +203,14 @@ int64_t SourceTable::rows() const {
 Column SourceTable::column(const std::string& name, const std::string& asked_by) const {
   const auto chunks = table_->GetColumnByName(name);
   if (chunks == nullptr) {
+    std::string cure;
+    for (const std::string table : {"item", "user"}) {
+      if (role_ != "events" || !asked_by.starts_with(table + ".")) continue;
+      cure = concat(" If it is in another table, set [data] ", table, "s or pass ", table, "s=.");
+    }
     throw Error(ErrorKind::kData,
                 concat(name_, ": no column '", name, "', which ", asked_by, " names.",
-                       name_hint(name, all_columns_)),
+                       name_hint(name, all_columns_), cure),
                 name);
   }
   auto array = chunks->num_chunks() == 1 ? chunks->chunk(0)

@@ -60,7 +60,8 @@ class SourceTable {
 
   int64_t rows() const;
   const std::string& name() const { return name_; }  // "events.csv.gz" or "the events table"
-  // Error(kData): no such column; says which setting asked for it and names the nearest.
+  // Error(kData): no such column; says which setting asked for it and names the nearest, and how to
+  // give the other table where an events table is asked for what items or users are.
   Column column(const std::string& name, const std::string& asked_by) const;
   // "events.csv.gz:17" or "events.parquet, row 16" (rows count from 0).
   std::string where(int64_t row) const;
@@ -72,6 +73,7 @@ class SourceTable {
     bool lines;  // CSV: say the line, else the row
   };
   std::string name_;
+  std::string role_;
   std::shared_ptr<arrow::Table> table_;
   std::vector<std::string> all_columns_;  // also those that were not read
   std::vector<Segment> segments_;

@@ -158,6 +158,18 @@ TEST(BadData, ColumnsAndCells) {
             "events.csv:3: column 'item_id' must be a number or text, got infinity.");
 }
 
+TEST(BadData, AFeatureOfATableThatWasNotGiven) {
+  EXPECT_EQ(complaint({}, last_split() + "[item.price]\nkind = \"number\"\n"),
+            "events.csv: no column 'price', which item.price names. Known: user_id, item_id, "
+            "timestamp. If it is in another table, set [data] items or pass items=.");
+  EXPECT_EQ(complaint({}, last_split() + "[user.age]\nkind = \"category\"\n"),
+            "events.csv: no column 'age', which user.age names. Known: user_id, item_id, "
+            "timestamp. If it is in another table, set [data] users or pass users=.");
+  EXPECT_EQ(complaint({Files{}.events, "item_id,cost\nx,1\ny,2\n", ""},
+                      last_split() + "[item.price]\nkind = \"number\"\n"),
+            "items.csv: no column 'price', which item.price names. Known: item_id, cost.");
+}
+
 TEST(BadData, NumbersThatAreNone) {
   const std::string toml = last_split() + "[item.price]\nkind = \"number\"\n";
   EXPECT_EQ(complaint({Files{}.events, "item_id,price\nx,cheap\ny,2\n", ""}, toml),
