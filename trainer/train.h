@@ -33,6 +33,7 @@ namespace hypertower {
 struct DataSource {
   std::string path;
   std::shared_ptr<arrow::Table> table;  // used when set; shared, never changed
+  std::string cure = {};  // for a file that is missing: how to look elsewhere, a sentence
 
   bool given() const { return table != nullptr || !path.empty(); }
 };

@@ -9,7 +9,9 @@ from .conftest import Shop
 
 def test_missing_file(shop: Shop) -> None:
     (shop.folder / "events.csv").unlink()
-    assert shop.refusal() == "File 'events.csv' (events) does not exist."
+    assert shop.refusal() == (
+        f"File 'events.csv' (events) does not exist; looked in the folder '{shop.folder}'. "
+        "--data DIR names another folder.")
 
 
 def test_empty_file(shop: Shop) -> None:

@@ -73,6 +73,14 @@ TEST(Csv, SaysWhatIsWrongWithAFile) {
       "File '" + folder.at("event.csv") + "' (events) does not exist. Did you mean 'events.csv'?");
   EXPECT_EQ(error_of([&] { read(folder.at("x*.csv")); }),
             "No file matches '" + folder.at("x*.csv") + "' (events).");
+  const std::string here = std::filesystem::current_path().string();
+  EXPECT_EQ(error_of([&] { read("no/such.csv"); }),
+            "File 'no/such.csv' (events) does not exist; looked in the folder '" + here + "/no'.");
+  const ConfigTree config = testing::config_of("[data]\nevents = \"nope.csv\"\n");
+  const DataSource nope = data_from_config(config, "no").events;
+  EXPECT_EQ(error_of([&] { SourceTable::read(nope, "events", kWanted, ','); }),
+            "File 'no/nope.csv' (events) does not exist; looked in the folder '" + here +
+                "/no'. --data DIR names another folder.");
   const std::string empty = folder.write("empty.csv", "");
   EXPECT_EQ(error_of([&] { read(empty); }),
             empty + ": the file is empty; a header line with column names was expected.");
