@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "model/history.h"
 #include "trainer/cells.h"
 #include "trainer/event_log.h"
 #include "trainer/metrics.h"
@@ -202,18 +203,12 @@ class Evaluator {
     const auto user = static_cast<size_t>(row.user);
     std::vector<HistoryEvent> out;
     if (people_[user]) {
-      for (const HistoryEvent& event : people_[user]->history) {
-        const bool before = !log_.has_time || !event.time || *event.time < row.order;
-        if (before) out.push_back(event);
-      }
+      const auto moment = log_.has_time ? std::optional(row.order) : std::nullopt;
+      const auto stored = history_before(people_[user]->history, moment);
+      out.assign(stored.begin(), stored.end());
     }
-    const auto stored = static_cast<int64_t>(out.size());
     out.insert(out.end(), past_[user].begin(), past_[user].end());
-    if (log_.has_time) {
-      std::inplace_merge(
-          out.begin(), out.begin() + stored, out.end(),
-          [](const HistoryEvent& a, const HistoryEvent& b) { return a.time < b.time; });
-    }
+    order_history(out);
     return out;
   }
 
