@@ -227,6 +227,8 @@ def _parser() -> argparse.ArgumentParser:
                              "against peers and the limits of the machine")
 
     p = add("evaluate", "Exact metrics of a model on events, baselines beside it.", _evaluate)
+    p.epilog = ("Baselines: popularity and recent popularity, as of training. Item-kNN needs the "
+                "training events, so only 'hypertower train' measures it.")
     p.add_argument("model", help="model directory")
     p.add_argument("events", help="events file (CSV, CSV.gz, Parquet)")
     p.add_argument("--by", help="also per value of a feature, such as context.hour")

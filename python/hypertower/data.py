@@ -50,4 +50,5 @@ def to_events(data: Any) -> list[dict[str, Any]]:
             "bulk history belongs to fit."
         )
     rows = table.to_pylist()
-    return [{k: v for k, v in row.items() if v is not None} for row in rows]
+    return [{k: v for k, v in row.items() if v is not None and v == v}  # NaN is an empty cell too
+            for row in rows]

@@ -52,6 +52,18 @@ def test_train_runs_the_program(world: Path, tmp_path: Path) -> None:
     assert "ndcg@10" in done.stdout
 
 
+def test_train_refuses_the_target_before_it_reads_data(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("dear")
+    data = ["--data", str(tmp_path / "no such folder")]
+    done = run("train", str(world / "config.toml"), "--out", str(tmp_path / "letter"), *data)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == (f"hypertower-train: the model was not saved: '{tmp_path / 'letter'}' is "
+                           "a file; choose another name or remove it.\n")
+    done = run("train", str(world / "config.toml"), "--out", str(tmp_path), *data)
+    assert done.stderr == (f"hypertower-train: the model was not saved: the directory '{tmp_path}' "
+                           "holds other files and no model; choose another name or empty it.\n")
+
+
 def test_schema_drafts_a_config_that_trains(world: Path, tmp_path: Path) -> None:
     done = run("schema", str(world / "events.csv.gz"), "--items", str(world / "items.csv.gz"),
                "--users", str(world / "users.csv.gz"))
