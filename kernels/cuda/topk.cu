@@ -11,10 +11,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <optional>
 #include <vector>
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch_graph.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/cuda/topk_gather.cuh"
 #include "kernels/cuda/topk_lists.h"
@@ -25,6 +27,7 @@
 #include "kernels/cuda/topk_scan.h"
 #include "kernels/cuda/topk_score.cuh"
 #include "kernels/cuda/topk_select.cuh"
+#include "kernels/cuda/topk_session.h"
 #include "kernels/topk_check.h"
 
 namespace hypertower::cuda {
@@ -32,8 +35,7 @@ namespace {
 
 // Up to so many rows, reading the floats once is cheaper than quantising them for one call.
 constexpr int64_t kDirectRows = 8;
-
-enum List : int { kScan, kAgain, kOnceMore, kGather, kReference, kNumLists };
+constexpr int64_t kMaxAdjusted = int64_t{65535} * kScoreThreads;  // what a grid can cover
 
 bool rows_are_aligned(MatrixView<const float> m) {
   return m.ld % 4 == 0 && reinterpret_cast<uintptr_t>(m.data) % 16 == 0;
@@ -47,11 +49,13 @@ bool wants_codes(const TopKInput& in, const TopKOptions& options) {
   return (options.items != nullptr || in.queries.rows > kDirectRows) && 4 * in.k <= in.items.rows;
 }
 
+}  // namespace
+
 // Memory and steps for up to `slab` rows at a time.
-class Search {
+class TopKSearch {
  public:
-  Search(const TopKInput& in, const TopKOptions& options, const DeviceItems* items, int64_t slab,
-         const TopKPlan& plan, cudaStream_t stream)
+  TopKSearch(MatrixView<const float> matrix, const TopKOptions& options, const DeviceItems* items,
+             int64_t slab, const TopKPlan& plan, cudaStream_t stream)
       : stream_(stream),
         slab_(slab),
         options_(options),
@@ -59,7 +63,7 @@ class Search {
         multiprocessors_(attribute(cudaDevAttrMultiProcessorCount)),
         codes_(items != nullptr ? items->codes() : ItemCodes{}),
         parts_(parts(slab)),
-        padded_dim_(ceil_div<int64_t>(in.items.cols, 8) * 8),
+        padded_dim_(ceil_div<int64_t>(matrix.cols, 8) * 8),
         key_stride_(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(plan.keep)))),
         queries_(slab * padded_dim_, stream),
         row_codes_(slab * codes_.chunks * kCodeChunk, stream),
@@ -71,17 +75,18 @@ class Search {
         lists_(kNumLists * slab, stream),
         list_sizes_(kNumLists, stream),
         segment_counts_(slab * parts_, stream),
-        mask_counts_(in.num_masks, stream),
         keys_(2 * slab * key_stride_, stream),
         counts_(2 * slab, stream),
-        paths_(1, stream) {
-    check(cudaMemsetAsync(paths_.data(), 0, sizeof(PathCounts), stream), "topk");
-    if (in.masks != nullptr && codes_.chunks != 0) count_masks(in);
-  }
+        paths_(1, stream) {}
 
   // The best of rows that `in` and `out` begin with, at most `slab`.
-  void run(const TopKInput& in, const TopKOutput& out, const SortedLists& lists,
-           int64_t first_row) {
+  void run(const TopKInput& in, const TopKOutput& out, const SortedLists& lists, int64_t first_row,
+           cudaStream_t stream) {
+    stream_ = stream;
+    if (first_row == 0) {
+      check(cudaMemsetAsync(paths_.data(), 0, sizeof(PathCounts), stream_), "topk");
+      if (in.masks != nullptr && codes_.chunks != 0) count_masks(in);
+    }
     if (codes_.chunks != 0) {
       scan_rows(in, out, lists.view(first_row));
     } else {
@@ -92,9 +97,22 @@ class Search {
     launch_rows(topk_sort_kernel, "topk_sort", in.queries.rows, keys, out);
   }
 
-  PathCounts paths() const { return to_host(paths_.data(), 1, stream_)[0]; }
+  // Makes room for what `run` counts of this many masks.
+  void expect_masks(int64_t count) {
+    if (mask_counts_.has_value() && count <= max_masks_) return;
+    mask_counts_.emplace(count, stream_);
+    max_masks_ = count;
+  }
+
+  // Synchronises.
+  TopKPaths paths() const {
+    const PathCounts counts = to_host(paths_.data(), 1, stream_)[0];
+    return {counts.gathered, counts.too_many, counts.too_few, counts.reference};
+  }
 
  private:
+  enum List : int { kScan, kAgain, kOnceMore, kGather, kReference, kNumLists };
+
   static int attribute(cudaDeviceAttr which) {
     int device = 0;
     int value = 0;
@@ -146,7 +164,7 @@ class Search {
   }
 
   void count_masks(const TopKInput& in) {
-    check(cudaMemsetAsync(mask_counts_.data(), 0, in.num_masks * sizeof(unsigned), stream_),
+    check(cudaMemsetAsync(mask_counts_->data(), 0, in.num_masks * sizeof(unsigned), stream_),
           "topk masks");
     const int64_t blocks = ceil_div<int64_t>(ceil_div<int64_t>(in.items.rows, 64), kPrepareThreads);
     const dim3 grid(static_cast<unsigned>(in.num_masks),
@@ -155,7 +173,7 @@ class Search {
         launch(
             topk_mask_count_kernel,
             {.grid = grid, .block = kPrepareThreads, .stream = stream_, .name = "topk_mask_count"},
-            in, mask_counts_.data()),
+            in, mask_counts_->data()),
         "topk masks");
   }
 
@@ -165,7 +183,7 @@ class Search {
     const Ways ways{list(kScan),
                     list(kGather),
                     list(kReference),
-                    in.masks != nullptr && codes_.chunks != 0 ? mask_counts_.data() : nullptr,
+                    in.masks != nullptr && codes_.chunks != 0 ? mask_counts_->data() : nullptr,
                     static_cast<unsigned>(std::min<int64_t>(limit, UINT_MAX)),
                     paths_.data()};
     check(launch(topk_prepare_kernel,
@@ -190,7 +208,8 @@ class Search {
                   options_.forced_threshold);
     };
     const auto merge = [&](List which, List again) {
-      const Repair repair{list(again), list(kReference), again == kNumLists, paths_.data()};
+      const bool last = again == kNumLists;
+      const Repair repair{last ? RowList{} : list(again), list(kReference), last, paths_.data()};
       launch_rows(topk_merge_kernel, "topk_merge", batch, in, rows(), list(which), other(), best(),
                   plan_.keep, repair);
     };
@@ -236,8 +255,9 @@ class Search {
   BestKeys add_adjusted(const TopKInput& in, const ListedItems& listed, int64_t longest) {
     BestKeys from = best();
     BestKeys to = other();
-    for (int64_t skip = 0; skip < longest; skip += stride()) {
-      const int64_t entries = std::min(stride(), longest - skip);
+    const int64_t step = std::min(stride(), kMaxAdjusted);
+    for (int64_t skip = 0; skip < longest; skip += step) {
+      const int64_t entries = std::min(step, longest - skip);
       const dim3 grid(static_cast<unsigned>(in.queries.rows),
                       static_cast<unsigned>(ceil_div<int64_t>(entries, kScoreThreads)));
       check(
@@ -251,7 +271,7 @@ class Search {
     return from;
   }
 
-  const cudaStream_t stream_;
+  cudaStream_t stream_;
   const int64_t slab_;
   const TopKOptions options_;
   const TopKPlan plan_;
@@ -267,13 +287,12 @@ class Search {
   Scratch<int> lists_;
   Scratch<unsigned> list_sizes_;
   Scratch<int64_t> segment_counts_;
-  Scratch<unsigned> mask_counts_;
+  std::optional<Scratch<unsigned>> mask_counts_;
+  int64_t max_masks_ = 0;
   Scratch<uint64_t> keys_;
   Scratch<int64_t> counts_;
   Scratch<PathCounts> paths_;
 };
-
-}  // namespace
 
 void topk(const TopKInput& in, const TopKOutput& out, void* stream_handle,
           const TopKOptions& options) {
@@ -291,7 +310,8 @@ void topk(const TopKInput& in, const TopKOutput& out, void* stream_handle,
   const TopKPlan plan = make_plan(in.items.rows, in.k, kItemTile, options);
   const int64_t row_keys = items != nullptr ? plan.capacity : segment_size(plan.keep);
   const int64_t slab = std::clamp<int64_t>(options.scratch_keys / row_keys, 1, batch);
-  Search search(in, options, items, slab, plan, stream);
+  TopKSearch search(in.items, options, items, slab, plan, stream);
+  search.expect_masks(in.num_masks);
   for (int64_t first = 0; first < batch; first += slab) {
     const int64_t rows = std::min(slab, batch - first);
     TopKInput part = in;
@@ -301,13 +321,69 @@ void topk(const TopKInput& in, const TopKOutput& out, void* stream_handle,
                               {out.scores.row(first), rows, out.scores.cols, out.scores.ld},
                               out.count + first,
                               out.status + first};
-    search.run(part, part_out, lists, first);
+    search.run(part, part_out, lists, first, stream);
   }
-  if (options.paths != nullptr) {
-    const PathCounts paths = search.paths();
-    *options.paths = {paths.gathered, paths.too_many, paths.too_few, paths.reference};
-  }
+  if (options.paths != nullptr) *options.paths = search.paths();
   check(cudaStreamSynchronize(stream), "topk");
+}
+
+struct TopKSession::State {
+  State(const DeviceItems& device_items, int64_t max_rows, int64_t k, cudaStream_t on,
+        const TopKOptions& all)
+      : stream(on),
+        options(all),
+        search(device_items.items(), all,
+               all.scan == TopKScan::kReference ? nullptr : &device_items, max_rows,
+               make_plan(device_items.items().rows, k, kItemTile, all), on) {}
+
+  const cudaStream_t stream;
+  const TopKOptions options;
+  TopKSearch search;
+  // What the graph was recorded with; its memory is the search's.
+  TopKInput in;
+  TopKOutput out;
+  std::optional<SortedLists> no_lists;
+  std::optional<LaunchGraph> graph;
+  int64_t recordings = 0;
+};
+
+TopKSession::TopKSession(const DeviceItems& items, int64_t max_rows, int64_t k, void* stream,
+                         const TopKOptions& options)
+    : state_(std::make_unique<State>(items, max_rows, k, static_cast<cudaStream_t>(stream),
+                                     options)) {}
+TopKSession::~TopKSession() = default;
+
+int64_t TopKSession::recordings() const {
+  return state_->recordings;
+}
+
+void TopKSession::topk(const TopKInput& in, const TopKOutput& out) {
+  static_assert(std::has_unique_object_representations_v<TopKInput> &&
+                std::has_unique_object_representations_v<TopKOutput>);
+  if (in.queries.rows == 0) return;
+  State& s = *state_;
+  const ListOffsets offsets = check_lists(in, s.stream);
+  if (offsets.at(in.queries.rows) != 0) {
+    s.graph.reset();
+    s.search.expect_masks(in.num_masks);
+    s.search.run(in, out, SortedLists(in, offsets, s.stream), 0, s.stream);
+  } else {
+    const bool same = s.graph.has_value() && std::memcmp(&s.in, &in, sizeof in) == 0 &&
+                      std::memcmp(&s.out, &out, sizeof out) == 0;
+    if (!same) {
+      s.search.expect_masks(in.num_masks);
+      s.in = in;
+      s.out = out;
+      s.no_lists.emplace(in, offsets, s.stream);
+      s.graph.emplace([&s](void* on) {
+        s.search.run(s.in, s.out, *s.no_lists, 0, static_cast<cudaStream_t>(on));
+      });
+      ++s.recordings;
+    }
+    s.graph->replay(s.stream);
+  }
+  if (s.options.paths != nullptr) *s.options.paths = s.search.paths();
+  check(cudaStreamSynchronize(s.stream), "topk");
 }
 
 void score_pairs(MatrixView<const float> queries, MatrixView<const float> items,

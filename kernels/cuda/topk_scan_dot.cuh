@@ -56,6 +56,7 @@ __global__ void __launch_bounds__(kDotThreads, kDotBlocks<kRows>)
       const int64_t tile = scan.tiles[i];
       const auto* codes = reinterpret_cast<const uint4*>(scan.items.codes) +
                           tile * chunks * kItemTile + threadIdx.x;
+      const TileBound bound = scan.items.tiles[tile];  // early: it is waited for at the end
       int dots[kRows] = {};
 #pragma unroll 4
       for (int c = 0; c < chunks; ++c) {
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(kDotThreads, kDotBlocks<kRows>)
 #pragma unroll
         for (int r = 0; r < kRows; ++r) dots[r] = dot16(x, queries[r * chunks + c], dots[r]);
       }
-      const int least = least_dot(gate, scan.items.tiles[tile]);  // lane r speaks for row r
+      const int least = least_dot(gate, bound);  // lane r speaks for row r
       unsigned hits = 0;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {

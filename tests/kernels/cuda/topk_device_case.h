@@ -45,6 +45,13 @@ class DeviceCase {
     return {ids_.to_host(), scores_.to_host(), count_.to_host(), status_.to_host()};
   }
 
+  // Other numbers in the same memory.
+  void set_queries(const std::vector<float>& values) {
+    ASSERT_EQ(cudaMemcpy(queries_.data(), values.data(), values.size() * sizeof(float),
+                         cudaMemcpyHostToDevice),
+              cudaSuccess);
+  }
+
   TopKInput in;
   TopKOutput out;
 

@@ -2,11 +2,13 @@
 // reference by every way that a row can take, and a test fails where a way was never taken.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "kernels/cuda/topk.h"
+#include "kernels/cuda/topk_session.h"
 #include "tests/kernels/cuda/topk_device_case.h"
 #include "tests/kernels/topk_cases.h"
 #include "tests/kernels/topk_reference.h"
@@ -67,7 +69,7 @@ TEST_P(CudaTopKScan, AgreesWithTheReferenceOnShapes) {
   std::vector<Shape> shapes = {{1, 1, 1, 1},      {2, 31, 8, 10},  {3, 129, 12, 300},
                                {2, 1300, 21, 10}, {9, 300, 16, 1}, {1, 1500, 4, 64},
                                {2, 300, 65, 30},  {3, 200, 300, 5}};
-  if (GetParam() != TopKScan::kDot) shapes.push_back({130, 140, 5, 2});  // more than a group
+  if (GetParam() != TopKScan::kDot) shapes.push_back({130, 40, 5, 2});  // more than a group
   for (const auto& [batch, items, dim, k] : shapes) {
     SCOPED_TRACE(::testing::Message()
                  << "B " << batch << " N " << items << " D " << dim << " K " << k);
@@ -177,9 +179,41 @@ TEST_P(CudaTopKScan, KeepsQuantizedItems) {
   }
 }
 
+TEST(CudaTopKSession, RecordsItsLaunchesOnce) {
+  TopKCase c = gaussian_case(5, 4, 700, 24, 10);
+  DeviceCase device(c);
+  const cuda::DeviceItems items(device.in.items, nullptr);
+  cuda::TopKSession session(items, 9, 10, nullptr, {.capacity = 256});
+  for (int call = 0; call < 2; ++call) {
+    session.topk(device.in, device.out);
+    expect_same(device.result(), reference(c));
+    c.query_data[call] = 3.0F;
+    c.query_data[30 + call] = call == 0 ? 2.0F : std::nanf("");
+    device.set_queries(c.query_data);
+  }
+  session.topk(device.in, device.out);
+  expect_same(device.result(), reference(c));
+  EXPECT_EQ(session.recordings(), 1);
+
+  // Fewer rows, masks, lists: other arguments than those recorded.
+  for (const auto& [name, other] : filter_cases(3, 700, 10)) {
+    if (name != "masks by row" && name != "masks, exclusions and adjustments") continue;
+    SCOPED_TRACE(name);
+    TopKCase same_items = other;
+    same_items.dim = 24;
+    same_items.query_data.assign(c.query_data.begin(), c.query_data.begin() + 24 * 3);
+    same_items.item_data = c.item_data;
+    DeviceCase more(same_items);
+    more.in.items = device.in.items;
+    session.topk(more.in, more.out);
+    expect_same(more.result(), reference(same_items));
+  }
+  EXPECT_EQ(session.recordings(), 2);
+}
+
 TEST(CudaTopKAuto, ChoosesByTheBatch) {
   for (const int64_t batch : {1, 9}) {
-    const TopKCase c = gaussian_case(70, batch, 300, 16, 5);
+    const TopKCase c = gaussian_case(70, batch, 140, 16, 5);
     expect_same(run_cuda(c), reference(c));
     DeviceCase device(c);
     const cuda::DeviceItems items(device.in.items, nullptr);
