@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import HypertowerError
+from .errors import HypertowerError, os_sentence
 
 _EPILOG = """\
 the data path:
@@ -287,6 +287,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 0
+    except OSError as e:
+        print(f"hypertower: {os_sentence(e)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("hypertower: stopped", file=sys.stderr)
         return 130

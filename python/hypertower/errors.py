@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class HypertowerError(Exception):
     """Base of all errors that hypertower raises itself.
@@ -30,6 +32,14 @@ class ModelError(HypertowerError):
 
 class IoError(HypertowerError, OSError):
     """The operating system refused: disk full, permission, port taken."""
+
+
+def os_sentence(e: OSError, path: str | os.PathLike[str] = "") -> str:
+    """What the operating system refused, in one sentence that names the path. Arrow puts its own
+    words around the reason, so the number counts where there is one."""
+    where = e.filename or path
+    reason = os.strerror(e.errno) if e.errno else str(e)
+    return f"{os.fspath(where)}: {reason}." if where else f"{reason}."
 
 
 class NumericError(HypertowerError, ArithmeticError):

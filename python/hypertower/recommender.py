@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from ._arguments import id_texts
 from ._memory import default_threads
-from .data import Source, to_events, to_source
+from .data import Source, to_events, to_items, to_source
 from .errors import ArgumentError, NotFittedError
 from .progress import Observer
 from .schema import Schema
@@ -153,7 +154,7 @@ class Recommender:
     def similar_items(self, items: Sequence[Id], k: int = 10, *,
                       where: Mapping[str, Any] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest items to each item by their vectors, without itself."""
-        rows, scores, _ = self._fitted().similar(_id_texts(items, "items"), int(k), where,
+        rows, scores, _ = self._fitted().similar(id_texts(items, "items"), int(k), where,
                                               self._threads)
         return self._ids[rows], scores
 
@@ -169,7 +170,7 @@ class Recommender:
         lists = [[x] if not _is_list(x) else list(x) for x in items]
         if len({len(x) for x in lists}) > 1:
             raise ArgumentError("items: expected lists of one length, got several lengths.")
-        texts = [_id_texts(x, f"items[{i}]") for i, x in enumerate(lists)]
+        texts = [id_texts(x, f"items[{i}]") for i, x in enumerate(lists)]
         out = self._fitted().score(requests, texts, self._people, self._threads)
         return out[:, 0] if flat and len(requests) else out
 
@@ -177,19 +178,12 @@ class Recommender:
         """Query vectors, float32 [n, dim]: what is multiplied with item vectors."""
         return self._fitted().encode_query(list(requests), self._people, self._threads)
 
-    def encode_item(self, items: Sequence[Id | Mapping[str, Any]]) -> np.ndarray:
-        """Item vectors, float32 [n, dim]. An item is an id, or a dict of item features with an
-        optional "item" id: a new item needs only its features."""
-        ids, features = [], []
-        for i, item in enumerate(items):
-            if isinstance(item, Mapping):
-                rest = {k: v for k, v in item.items() if k != "item"}
-                ids.append(_id_text(item["item"], f"items[{i}]") if "item" in item else "")
-                features.append(rest)
-            else:
-                ids.append(_id_text(item, f"items[{i}]"))
-                features.append({})
-        return self._fitted().encode_items(ids, features, self._threads)
+    def encode_item(self, items: Source | Sequence[Id | Mapping[str, Any]]) -> np.ndarray:
+        """Item vectors, float32 [n, dim]: of a table as `fit` takes it, or of a list whose elements
+        are ids or dicts of item features with an optional "item" id. A new item needs only its
+        features; without features an item is looked up by its id."""
+        core = self._fitted()
+        return core.encode_items(*to_items(items, self._facts["schema"]), self._threads)
 
     def observe(self, events: Any) -> int:
         """Live events ({"user", "item", "kind", "time", "context", "id"}): the next `recommend`
@@ -225,19 +219,3 @@ class Recommender:
 
 def _is_list(x: Any) -> bool:
     return isinstance(x, (list, tuple, np.ndarray))
-
-
-def _id_text(value: Any, path: str) -> str:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ArgumentError(f"{path}: expected an item id, got {value!r}.")
-    return str(value)
-
-
-def _id_texts(values: Iterable[Any], name: str) -> list[str]:
-    if isinstance(values, (str, int)):
-        raise ArgumentError(f"{name}: expected a list of ids, got {values!r}; write [{values!r}].")
-    return [_id_text(v, f"{name}[{i}]") for i, v in enumerate(values)]

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import ArgumentError
+from .errors import ArgumentError, IoError, os_sentence
 from .progress import Line
 
 _DIM = 8
@@ -125,6 +126,34 @@ def _without_context(world: World, users: np.ndarray, items: np.ndarray, k: int)
     return hits / len(users)
 
 
+def _write(path: str, fill: Callable[[str], None]) -> None:
+    """Lets `fill` write the file; what the system refuses becomes one sentence."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        fill(path)
+    except OSError as e:
+        raise IoError(f"cannot write {os_sentence(e, path)}") from e
+
+
+def _write_text(path: str, text: str) -> None:
+    def fill(name: str) -> None:
+        with open(name, "w", encoding="utf-8") as f:
+            f.write(text)
+
+    _write(path, fill)
+
+
+def _write_table(path: str, columns: dict[str, Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    def fill(name: str) -> None:
+        with pa.CompressedOutputStream(name, "gzip") as stream:
+            csv.write_csv(pa.table(columns), stream)
+
+    _write(path, fill)
+
+
 def synth(out: str | os.PathLike[str], *, events: int = 60_000, users: int = 1_000,
           items: int = 1_000, context: float = 1.0, sharpness: float = 2.5, seed: int = 0,
           progress: bool = False) -> dict[str, Any]:
@@ -132,14 +161,14 @@ def synth(out: str | os.PathLike[str], *, events: int = 60_000, users: int = 1_0
 
     Returns what truth.json holds: the best reachable recall@10 over the last tenth of the events by
     time (the test part of split = "time"), with the moment known and unknown. Same arguments, same
-    files.
+    files. IoError when a file cannot be written; the config comes first, so that an unwritable
+    folder is known before the data are drawn.
     """
     for name, value, least in (("events", events, 100), ("users", users, 1), ("items", items, 20)):
         if value < least:
             raise ArgumentError(f"{name}: expected at least {least}, got {value}.")
-    import pyarrow as pa
-    import pyarrow.csv as csv
-
+    folder = os.path.abspath(os.fspath(out))
+    _write_text(os.path.join(folder, "config.toml"), _CONFIG)
     world = make_world(users, items, context, sharpness, seed)
     rng = np.random.default_rng([seed, 1])
     times = _START + np.sort(rng.integers(0, _DAYS * 86_400, events))
@@ -163,21 +192,14 @@ def synth(out: str | os.PathLike[str], *, events: int = 60_000, users: int = 1_0
         "events": events, "users": users, "items": items, "context": context,
         "sharpness": sharpness, "seed": seed,
     }
-    os.makedirs(out, exist_ok=True)
-
-    def write(name: str, columns: dict[str, Any]) -> None:
-        with pa.CompressedOutputStream(os.path.join(out, name), "gzip") as stream:
-            csv.write_csv(pa.table(columns), stream)
-
-    write("events.csv.gz", {"user_id": who, "item_id": what, "timestamp": times,
-                            "weather": np.array(_WEATHER)[weather]})
-    write("items.csv.gz", {"item_id": np.arange(items), "price": world.price,
-                           "category": [f"c{c}" for c in world.category]})
-    write("users.csv.gz", {"user_id": np.arange(users), "age": world.age,
-                           "segment": [f"s{s}" for s in world.segment]})
-    with open(os.path.join(out, "config.toml"), "w", encoding="utf-8") as f:
-        f.write(_CONFIG)
-    with open(os.path.join(out, "truth.json"), "w", encoding="utf-8") as f:
-        json.dump(truth, f, indent=2)
-        f.write("\n")
+    _write_table(os.path.join(folder, "events.csv.gz"),
+                 {"user_id": who, "item_id": what, "timestamp": times,
+                  "weather": np.array(_WEATHER)[weather]})
+    _write_table(os.path.join(folder, "items.csv.gz"),
+                 {"item_id": np.arange(items), "price": world.price,
+                  "category": [f"c{c}" for c in world.category]})
+    _write_table(os.path.join(folder, "users.csv.gz"),
+                 {"user_id": np.arange(users), "age": world.age,
+                  "segment": [f"s{s}" for s in world.segment]})
+    _write_text(os.path.join(folder, "truth.json"), json.dumps(truth, indent=2) + "\n")
     return truth

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 import pytest
@@ -69,3 +70,48 @@ def test_callbacks_see_epochs_and_can_stop(world: Path) -> None:
     epochs = [e for e in seen if e["event"] == "epoch"]
     assert len(epochs) == 1 and epochs[0]["epoch"] == 1
     assert rec.recommend([{}])[0].shape == (1, 10)
+
+
+def as_kind(table: pa.Table, kind: str) -> object:
+    if kind == "pandas":
+        pytest.importorskip("pandas")
+        return table.to_pandas()
+    if kind == "polars":
+        return pytest.importorskip("polars").from_arrow(table)
+    if kind == "dict":
+        return {c: table[c].to_numpy(zero_copy_only=False) for c in table.column_names}
+    return table if kind == "arrow" else table.to_pylist()
+
+
+@pytest.mark.parametrize("kind", ["arrow", "pandas", "polars", "dict", "list"])
+def test_items_are_encoded_from_the_tables_that_fit_takes(rec: ht.Recommender, world: Path,
+                                                          kind: str) -> None:
+    table = csv.read_csv(world / "items.csv.gz")
+    encoded = rec.encode_item(as_kind(table, kind))
+    np.testing.assert_allclose(encoded, rec.encode_item(table["item_id"].to_pylist()), atol=1e-5)
+    only_ids = rec.encode_item(as_kind(table.select(["item_id"]), kind))
+    np.testing.assert_array_equal(only_ids, rec.encode_item(table["item_id"]))
+    new = rec.encode_item(as_kind(table.select(["category", "price"]).slice(0, 2), kind))
+    assert new.shape == (2, encoded.shape[1])
+
+
+def test_a_column_that_no_feature_names_is_left_alone(rec: ht.Recommender) -> None:
+    table = {"item_id": [7], "category": ["c1"], "price": [3.5], "title": ["Seven"]}
+    plain = {"item": 7, "category": "c1", "price": 3.5}
+    np.testing.assert_array_equal(rec.encode_item(table), rec.encode_item([plain]))
+
+
+@pytest.mark.parametrize(("items", "sentence"), [
+    ("50", "items: expected a list of ids, got '50'; write ['50']."),
+    (50, "items: expected a list of ids, got 50; write [50]."),
+    ({"item": 50}, "items: expected a table, a list of dicts or a list of ids, got one dict; "
+                   "write [{...}]."),
+    ([[1]], "items[0]: expected an item id, got [1]."),
+    ({"item_id": [1], "prize": [2.0], "category": ["c1"]},
+     "items: no column 'price', which item.price names. Did you mean 'prize'?"),
+    ({"id": [1]}, "items: no column 'item_id', which columns.item names. Known: id."),
+])
+def test_items_that_are_none(rec: ht.Recommender, items: object, sentence: str) -> None:
+    with pytest.raises(ht.HypertowerError) as error:
+        rec.encode_item(items)
+    assert str(error.value) == sentence

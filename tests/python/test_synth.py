@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import hypertower as ht
+from hypertower.cli import main
 from hypertower.synth import make_world, synth
 
 
@@ -72,3 +73,25 @@ def test_context_is_learned(tmp_path: Path) -> None:
     without = ht.Recommender.from_config(tmp_path / "without.toml").fit(progress=False)
     assert without.evaluate()["recall@10"] < 0.8 * reached
     assert json.loads((tmp_path / "truth.json").read_text()) == truth
+
+
+@pytest.mark.parametrize("name", ["config.toml", "items.csv.gz"])
+def test_a_full_disk_is_one_sentence(tmp_path: Path, name: str,
+                                     capsys: pytest.CaptureFixture[str]) -> None:
+    """/dev/full answers every write with "no space left"."""
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(ht.IoError, match="No space left on device"):
+        synth(tmp_path, events=200, users=20, items=30)
+    assert main(["synth", str(tmp_path), "--events", "200"]) == 1
+    assert capsys.readouterr().err == (
+        f"hypertower: cannot write {tmp_path / name}: No space left on device.\n")
+
+
+def test_an_unwritable_target_is_known_before_the_data_are_drawn(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr("hypertower.synth.make_world", None)  # drawing would end in a TypeError
+    assert main(["synth", str(tmp_path / "file" / "out")]) == 1
+    assert capsys.readouterr().err == (
+        f"hypertower: cannot write {tmp_path}/file/out: Not a directory.\n")
