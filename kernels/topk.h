@@ -17,7 +17,8 @@
 //
 // Thread-safe: calls share nothing.
 // Memory: O(B * (D + parts * min(k, N))), where parts is the number of item ranges scanned at once
-// (at most `threads` on the CPU); never B x N.
+// (at most `threads` on the CPU), and on the CPU the int8 form of some 100,000 items; never B x N.
+// Many searches over the same items: prepare them once (kernels/topk_index.h).
 #pragma once
 
 #include <cstdint>

@@ -255,6 +255,7 @@ bool tiles_are_sound(const cpu::Tiles& tiles, int64_t count, int64_t dim) {
     }
   }
   std::vector<bool> seen(static_cast<size_t>(count), false);
+  int64_t empty = 0;
   for (int64_t t = 0; t < tiles.tiles; ++t) {
     const cpu::TileBounds& b = tiles.bounds[t];
     if (!(b.min_inverse_scale > 0.0F) || !(b.max_inverse_scale >= b.min_inverse_scale) ||
@@ -265,15 +266,15 @@ bool tiles_are_sound(const cpu::Tiles& tiles, int64_t count, int64_t dim) {
     for (int64_t i = t * cpu::kTileItems; i < (t + 1) * cpu::kTileItems; ++i) {
       const cpu::Slot& slot = tiles.slots[i];
       if (!std::isfinite(slot.scale) || !(slot.scale > 0.0F)) return false;
-      if (i >= count) {
-        if (slot.item != cpu::kNoItem) return false;
+      if (slot.item == cpu::kNoItem) {
+        ++empty;
         continue;
       }
       if (slot.item >= count || seen[slot.item]) return false;
       seen[slot.item] = true;
     }
   }
-  return true;
+  return empty == tiles.tiles * cpu::kTileItems - count;
 }
 
 }  // namespace hypertower

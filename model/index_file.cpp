@@ -39,17 +39,20 @@ const std::byte* tensor(const SafetensorsFile& file, const std::string& name,
 }
 
 bool codes_match(const cpu::Tiles& tiles, MatrixView<const float> vectors, int64_t first) {
-  const int64_t count = std::min(cpu::kBlockItems, vectors.rows - first);
-  const int64_t block_tiles = cpu::tiles_of(count);
-  std::vector<uint8_t> codes(static_cast<size_t>(block_tiles * tiles.tile_bytes()));
-  std::vector<TileBounds> bounds(static_cast<size_t>(block_tiles));
-  std::vector<Slot> slots(static_cast<size_t>(block_tiles * cpu::kTileItems));
-  cpu::quantize_block(vectors, first, count, tiles.center, tiles.weight, codes.data(),
-                      bounds.data(), slots.data());
-  const int64_t tile = first / cpu::kTileItems;
-  return std::memcmp(codes.data(), tiles.tile(tile), codes.size()) == 0 &&
-         std::memcmp(slots.data(), tiles.slots + tile * cpu::kTileItems,
-                     slots.size() * sizeof(Slot)) == 0;
+  cpu::QuantizedBlock block;
+  cpu::quantize_block(vectors, first, std::min(cpu::kBlockItems, vectors.rows - first),
+                      tiles.center, tiles.weight, &block);
+  const cpu::TileOrder order(tiles.tiles);
+  for (int64_t t = 0; t < static_cast<int64_t>(block.bounds.size()); ++t) {
+    const int64_t place = order.place_of(first / cpu::kTileItems + t);
+    if (std::memcmp(block.bytes.data() + t * tiles.tile_bytes(), tiles.tile(place),
+                    static_cast<size_t>(tiles.tile_bytes())) != 0 ||
+        std::memcmp(block.slots.data() + t * cpu::kTileItems, tiles.slots + place * cpu::kTileItems,
+                    cpu::kTileItems * sizeof(Slot)) != 0) {
+      return false;
+    }
+  }
+  return true;
 }
 
 template <class T>

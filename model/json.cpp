@@ -233,7 +233,10 @@ json value_to_json(const Value& value) {
 }
 
 std::string id_from_json(const json& j, const std::string& path) {
-  if (j.is_string() || j.is_number()) {
+  // 3.0 is 3, as a column of floats or a language without integers sends it; 3.5 is a mistake.
+  const double number = j.is_number_float() ? j.get<double>() : 0.0;
+  const bool fraction = std::isfinite(number) && std::trunc(number) != number;
+  if (j.is_string() || (j.is_number() && !fraction)) {
     std::string id = scalar_text(j, path);
     if (!id.empty()) return id;
   }
@@ -325,6 +328,7 @@ Request request_from_json(const json& j, std::span<const std::string> also_allow
                                                  "history", "where", "exclude"};
   check_keys(j, path, kKeys, also_allowed);
   Request request;
+  request.place = path;
   if (const json* user = member(j, "user")) request.user = id_from_json(*user, join(path, "user"));
   if (const json* time = member(j, "time")) {
     request.time = time_from_json(*time, join(path, "time"));

@@ -12,11 +12,13 @@
 namespace hypertower {
 
 // {"user","time","context","features","history","where","exclude"}; other keys are refused unless
-// listed in `also_allowed`. `path` ("requests[3]") goes before every field in messages.
+// listed in `also_allowed`. `path` ("requests[3]") goes before every field in messages, later ones
+// about this request included.
 Request request_from_json(const nlohmann::json& j, std::span<const std::string> also_allowed = {},
                           const std::string& path = {});
 nlohmann::json request_to_json(const Request& request);
 // {"user","item","kind","time","context","id"}; user and item are required.
+// `path` as above.
 Event event_from_json(const nlohmann::json& j, const std::string& path = {});
 nlohmann::json history_event_to_json(const HistoryEvent& event);
 HistoryEvent history_event_from_json(const nlohmann::json& j, const std::string& path);
@@ -29,7 +31,7 @@ Value value_from_json(const nlohmann::json& j, const std::string& path);
 nlohmann::json value_to_json(const Value& value);
 // Ids as they came in: an integer when `integers` and the text is one.
 nlohmann::json id_to_json(const std::string& id, bool integers);
-// An id of a user, item or event: text or an integer.
+// An id of a user, item or event: text or an integer (3.0 is 3, 3.5 is refused).
 std::string id_from_json(const nlohmann::json& j, const std::string& path);
 // What came, for messages: "nothing", "true", "5", "text 'abc'", "a list", "an object".
 std::string json_word(const nlohmann::json& j);

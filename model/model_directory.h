@@ -57,6 +57,11 @@ struct ModelData {
 // Errors (kIo): disk full, permission; nothing is left behind and an old directory stays as it was.
 void write_model_directory(const ModelData& model, const std::string& path);
 
+// Throws what write_model_directory would throw for this path: a file, a directory with other
+// files, a parent that is missing for good or not writable. To ask before hours of training; leaves
+// nothing behind.
+void check_model_target(const std::string& path);
+
 // Errors (kModel), each its own sentence: missing directory or file, wrong version, checksum,
 // truncated, NaN, tensor and schema that do not fit. Golden answers are the Recommender's check.
 ModelData read_model_directory(const std::string& path);

@@ -226,27 +226,19 @@ void put_into_place(const std::string& folder, const fs::path& target) {
   keep_other_files(folder, target);
 }
 
-}  // namespace
-
-std::string model_files::manifest_checksum(json manifest) {
-  manifest.erase(kChecksum);
-  const std::string text = manifest.dump();
-  return checksum(std::as_bytes(std::span(text)));
+// Through links, so that the directory itself is replaced; without a slash at the end.
+fs::path target_of(const std::string& path) {
+  const fs::path target = fs::weakly_canonical(fs::absolute(path));
+  return target.has_filename() ? target : target.parent_path();
 }
 
-void write_model_directory(const ModelData& model, const std::string& path) {
+// Calls write() and says of every failure that the model was not saved.
+template <class Write>
+void saving(const std::string& path, const Write& write) {
   const std::string failed =
       "the model was not saved to '" + path + "' and nothing changed there: ";
   try {
-    // Through links, so that the directory itself is replaced; without a slash at the end.
-    fs::path target = fs::weakly_canonical(fs::absolute(path));
-    if (!target.has_filename()) target = target.parent_path();
-    check_replaceable(target, path);
-    fs::create_directories(target.parent_path());
-    const TemporaryDirectory temporary(target);
-    write_files(model, temporary.path());
-    put_into_place(temporary.path(), target);
-    sync_directory(target.parent_path());
+    write();
   } catch (const std::system_error& e) {  // also what std::filesystem throws
     throw Error(ErrorKind::kIo, failed + e.code().message() +
                                     ". Free space, ask for permission or choose another place.");
@@ -257,6 +249,38 @@ void write_model_directory(const ModelData& model, const std::string& path) {
     throw Error(ErrorKind::kIo,
                 failed + e.what() + " Free space, ask for permission or choose another place.");
   }
+}
+
+}  // namespace
+
+std::string model_files::manifest_checksum(json manifest) {
+  manifest.erase(kChecksum);
+  const std::string text = manifest.dump();
+  return checksum(std::as_bytes(std::span(text)));
+}
+
+void check_model_target(const std::string& path) {
+  saving(path, [&] {
+    const fs::path target = target_of(path);
+    check_replaceable(target, path);
+    // What is missing of the parent is made when the model is written; here only where that would
+    // begin is tried, so that nothing is left behind.
+    fs::path parent = target.parent_path();
+    while (!fs::exists(parent) && parent.has_relative_path()) parent = parent.parent_path();
+    const TemporaryDirectory probe(parent / target.filename());
+  });
+}
+
+void write_model_directory(const ModelData& model, const std::string& path) {
+  saving(path, [&] {
+    const fs::path target = target_of(path);
+    check_replaceable(target, path);
+    fs::create_directories(target.parent_path());
+    const TemporaryDirectory temporary(target);
+    write_files(model, temporary.path());
+    put_into_place(temporary.path(), target);
+    sync_directory(target.parent_path());
+  });
 }
 
 }  // namespace hypertower

@@ -6,7 +6,9 @@
 
 #include "kernels/error.h"
 #include "kernels/topk.h"
+#include "model/event_check.h"
 #include "model/golden.h"
+#include "model/history.h"
 
 namespace hypertower {
 namespace {
@@ -24,16 +26,15 @@ double now() {
   return Seconds(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-// Throws `e` again with the place of its request before the field. Requests call the user's
-// features "features".
-[[noreturn]] void rethrow(const Error& e, size_t r, size_t requests) {
+// Throws `e` again with `place`, when there is one, before the field.
+[[noreturn]] void rethrow(const Error& e, const std::string& place) {
   std::string message = e.what();
   std::string field = e.field();
   for (std::string* text : {&message, &field}) {
-    if (text->starts_with("user.")) text->replace(0, 4, "features");
+    if (text->starts_with("user.")) text->replace(0, 4, "features");  // as requests call them
+    if (!place.empty() && text->starts_with("item.")) text->erase(0, 5);
   }
-  if (requests > 1) {
-    const std::string place = "requests[" + std::to_string(r) + "]";
+  if (!place.empty()) {
     const bool led = !field.empty() && message.starts_with(field);
     message = place + (led ? "." : ": ") + message;
     field = field.empty() ? place : place + "." + field;
@@ -41,9 +42,19 @@ double now() {
   throw Error(e.kind(), message, field);
 }
 
-// encode() of the feature space, whose errors name the request.
+std::string place_in(const char* list, size_t i, size_t n) {
+  return n > 1 ? std::string(list) + "[" + std::to_string(i) + "]" : std::string();
+}
+
+std::string place_of(std::span<const Request> requests, size_t r) {
+  const std::string& own = requests[r].place;
+  return own.empty() ? place_in("requests", r, requests.size()) : own;
+}
+
+// encode() of the feature space, whose errors name the place of the record: place(r).
+template <class Place>
 Batch encode_group(const FeatureSpace& features, Group g, std::span<const Record* const> records,
-                   std::span<const std::optional<double>> times) {
+                   std::span<const std::optional<double>> times, const Place& place) {
   try {
     return features.encode(g, records, times);
   } catch (const Error& whole) {
@@ -51,7 +62,7 @@ Batch encode_group(const FeatureSpace& features, Group g, std::span<const Record
       try {
         features.encode(g, records.subspan(r, 1), times.empty() ? times : times.subspan(r, 1));
       } catch (const Error& e) {
-        rethrow(e, r, records.size());
+        rethrow(e, place(r));
       }
     }
     throw;
@@ -75,9 +86,19 @@ double kind_weight(const Schema& schema, const std::string& kind) {
   return found == schema.kind_weights.end() ? 1.0 : found->second;
 }
 
-Inputs resolve(const Schema& schema, const ItemIndex& index, std::span<const Request> requests,
-               const PeopleSource* people) {
+// What a request itself says beside its features.
+void check_request(const FeatureSpace& features, const Request& request) {
+  if (request.time) check_time(*request.time, "time");
+  if (!request.history) return;
+  for (size_t i = 0; i < request.history->size(); ++i) {
+    check_event(features, (*request.history)[i], "history[" + std::to_string(i) + "]");
+  }
+}
+
+Inputs resolve(const FeatureSpace& features, const ItemIndex& index,
+               std::span<const Request> requests, const PeopleSource* people) {
   static const std::vector<HistoryEvent> kNothing;
+  const Schema& schema = features.schema();
   Inputs in;
   const double moment = now();
   for (size_t r = 0; r < requests.size(); ++r) {
@@ -87,23 +108,26 @@ Inputs resolve(const Schema& schema, const ItemIndex& index, std::span<const Req
     in.users.push_back(merge(schema, person, request.features));
     in.times.push_back(request.time.value_or(moment));
     try {
-      check_time(*in.times.back(), "time");
+      check_request(features, request);
     } catch (const Error& e) {
-      rethrow(e, r, requests.size());
+      rethrow(e, place_of(requests, r));
     }
     const std::vector<HistoryEvent>& events =
         request.history ? *request.history : (person ? person->history : kNothing);
+    const size_t read =
+        request.history ? events.size() : history_before(events, request.time).size();
     std::vector<int64_t>& seen = in.seen.emplace_back();
-    std::vector<float> weights;
-    for (const HistoryEvent& event : events) {
-      const int64_t row = index.row(event.item);
+    std::vector<float> weights;  // of the first of them: those that the tower may read
+    for (size_t i = 0; i < events.size(); ++i) {
+      const int64_t row = index.row(events[i].item);
       if (row < 0) continue;
       seen.push_back(row);
-      weights.push_back(static_cast<float>(kind_weight(schema, event.kind)));
+      if (i < read) weights.push_back(static_cast<float>(kind_weight(schema, events[i].kind)));
     }
-    const auto kept = std::min(static_cast<int64_t>(seen.size()), schema.history_length);
-    in.history.items.insert(in.history.items.end(), seen.end() - kept, seen.end());
-    in.history.weights.insert(in.history.weights.end(), weights.end() - kept, weights.end());
+    const auto end = static_cast<int64_t>(weights.size());
+    const auto begin = end - std::min(end, schema.history_length);
+    in.history.items.insert(in.history.items.end(), seen.begin() + begin, seen.begin() + end);
+    in.history.weights.insert(in.history.weights.end(), weights.begin() + begin, weights.end());
     in.history.offsets.push_back(static_cast<int64_t>(in.history.items.size()));
   }
   return in;
@@ -115,8 +139,10 @@ std::vector<float> queries_of(const Encoder& encoder, const ItemIndex& index, co
   std::vector<const Record*> users, contexts;
   for (const Record& user : in.users) users.push_back(&user);
   for (const Request& request : requests) contexts.push_back(&request.context);
-  const Batch user_batch = encode_group(encoder.features(), Group::kUser, users, {});
-  const Batch context = encode_group(encoder.features(), Group::kContext, contexts, in.times);
+  const auto place = [&](size_t r) { return place_of(requests, r); };
+  const FeatureSpace& features = encoder.features();
+  const Batch user_batch = encode_group(features, Group::kUser, users, {}, place);
+  const Batch context = encode_group(features, Group::kContext, contexts, in.times, place);
   const auto rows = static_cast<int64_t>(requests.size());
   std::vector<float> states(static_cast<size_t>(rows * encoder.width()));
   const MatrixView<float> state(states.data(), rows, encoder.width());
@@ -214,7 +240,7 @@ std::vector<Answer> Recommender::recommend(std::span<const Request> requests,
                                            const RecommendOptions& options,
                                            const PeopleSource* people, const Exec& exec) const {
   check_k(options.k);
-  const Inputs in = resolve(schema(), index_, requests, people);
+  const Inputs in = resolve(encoder_.features(), index_, requests, people);
   const std::vector<float> vectors = queries_of(encoder_, index_, in, requests, exec);
   const bool exclude_seen = options.exclude_seen.value_or(model_.exclude_seen_by_default);
   const auto dim = static_cast<size_t>(index_.dim());
@@ -227,7 +253,7 @@ std::vector<Answer> Recommender::recommend(std::span<const Request> requests,
     try {
       query.mask = masks.of(requests[r].where);
     } catch (const Error& e) {
-      rethrow(e, r, requests.size());
+      rethrow(e, place_of(requests, r));
     }
     for (const std::string& id : requests[r].exclude) {
       if (const int64_t row = index_.row(id); row >= 0) query.exclude.push_back(row);
@@ -245,7 +271,7 @@ std::vector<Answer> Recommender::recommend(std::span<const Request> requests,
 
 std::vector<float> Recommender::encode_query(std::span<const Request> requests,
                                              const PeopleSource* people, const Exec& exec) const {
-  const Inputs in = resolve(schema(), index_, requests, people);
+  const Inputs in = resolve(encoder_.features(), index_, requests, people);
   return queries_of(encoder_, index_, in, requests, exec);
 }
 
@@ -274,7 +300,8 @@ std::vector<float> Recommender::encode_items(std::span<const std::string> ids,
     records.push_back(&features[r]);
     id_rows.push_back(row < encoder_.id_rows() ? row : -1);
   }
-  const Batch batch = encode_group(encoder_.features(), Group::kItem, records, {});
+  const auto place = [&](size_t i) { return place_in("items", places[i], n); };
+  const Batch batch = encode_group(encoder_.features(), Group::kItem, records, {}, place);
   std::vector<float> encoded(places.size() * dim);
   encoder_.encode_items(batch, id_rows, {encoded.data(), batch.rows, index_.dim()}, exec);
   for (size_t i = 0; i < places.size(); ++i) {

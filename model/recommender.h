@@ -20,7 +20,7 @@ namespace hypertower {
 class PeopleSource {
  public:
   virtual ~PeopleSource() = default;
-  // nullopt = nobody known by that id (normal).
+  // nullopt = nobody known by that id (normal). The history is in order (order_history).
   virtual std::optional<Person> find(const std::string& user) const = 0;
 };
 
@@ -50,9 +50,12 @@ class Recommender {
       const;  // everything, weights and catalogue copied back in: to save again
 
   // One answer per request, in order. `people` may be null (nobody stored). A time that is not
-  // given is now. Items of histories and exclusions that the catalogue lacks are left out. Errors:
-  // unknown field, wrong type (kSchema), NaN (kNumeric), k < 1 (kArgument); message and field()
-  // also say which request when there are several ("requests[3].context.hour").
+  // given is now. A request that says its time reads of the stored history only what lies strictly
+  // before it, as in training; one that says none reads all of it. What is seen (exclude_seen) is
+  // the whole stored history in either case. A request's own history is taken as given. Items of
+  // histories and exclusions that the catalogue lacks are left out. Errors: unknown field, wrong
+  // type (kSchema), NaN (kNumeric), k < 1 (kArgument); message and field() also say which request
+  // when there are several or when it has a place ("requests[3].context.hour").
   std::vector<Answer> recommend(std::span<const Request> requests, const RecommendOptions& options,
                                 const PeopleSource* people, const Exec& exec) const;
   // [n, dim], row-major.
@@ -60,7 +63,8 @@ class Recommender {
                                   const Exec& exec) const;
   // Item vectors [n, dim] by id, by features or both: `ids` and `features` have n entries, or one
   // of them is empty. An id without features gives the exported vector; with features, the id's own
-  // part (if training saw it) and the features given. Error(kArgument): an unknown id alone.
+  // part (if training saw it) and the features given. Errors: an unknown id alone (kArgument), of
+  // features as in `recommend`, with "items[3]." before the field where there are several.
   std::vector<float> encode_items(std::span<const std::string> ids,
                                   std::span<const Record> features, const Exec& exec) const;
   // Nearest items by the cosine of what the vectors say beside their biases; the item itself is
@@ -85,9 +89,10 @@ class PeopleInMemory : public PeopleSource {
   explicit PeopleInMemory(std::vector<Person> people);
   ~PeopleInMemory() override;
   std::optional<Person> find(const std::string& user) const override;
-  // Appends in order of arrival; an event whose id was seen for that person is dropped.
-  // Returns the number accepted.
+  // Appends in order of arrival; an event without a time happens now; an event whose id was seen
+  // for that person is dropped. Returns the number accepted.
   int64_t observe(std::span<const Event> events);
+  // Everybody, in order of arrival; histories in order (order_history).
   std::vector<Person> snapshot() const;
 
  private:

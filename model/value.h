@@ -72,6 +72,8 @@ struct Request {
   std::optional<std::vector<HistoryEvent>> history;  // oldest first; replaces the stored one
   std::optional<Filter> where;
   std::vector<std::string> exclude;  // item ids
+  // Where it stands in what was sent, for messages: "requests[3]"; empty when it stands alone.
+  std::string place = {};
 };
 
 }  // namespace hypertower

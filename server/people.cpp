@@ -4,6 +4,8 @@
 #include <set>
 #include <utility>
 
+#include "model/history.h"
+
 namespace hypertower {
 
 std::optional<Person> LivePeople::find(const std::string& user) const {
@@ -24,6 +26,7 @@ std::optional<Person> LivePeople::find(const std::string& user) const {
     if (event.what.time && known.contains({event.what.item, *event.what.time})) continue;
     person.history.push_back(std::move(event.what));
   }
+  order_history(person.history);
   return person;
 }
 

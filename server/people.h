@@ -18,7 +18,8 @@ class LivePeople : public PeopleSource {
       : snapshot_(snapshot), store_(store) {}
 
   // An observed event that the model directory has too (same item and time: the model was trained
-  // on it meanwhile) counts once. Of an erased person only what came after counts.
+  // on it meanwhile) counts once. Of an erased person only what came after counts. The history is
+  // in order (order_history): arrived are first the model's events, then the observed ones.
   std::optional<Person> find(const std::string& user) const override;
 
  private:

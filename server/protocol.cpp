@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "model/event_check.h"
+#include "model/history.h"
 #include "model/json.h"
 #include "server/json_writer.h"
 
@@ -127,10 +129,13 @@ void write_hits(const Answer& answer, const Snapshot& snapshot, JsonWriter& out)
   out.raw(R"(,"eligible":)").integer(answer.eligible);
 }
 
-void write_events(std::span<const HistoryEvent> events, JsonWriter& out) {
+void write_events(std::span<const HistoryEvent> events, const Snapshot& snapshot, JsonWriter& out) {
+  const bool integers = snapshot.recommender->data().item_ids_are_integers;
   out.raw("[");
   for (size_t i = 0; i < events.size(); ++i) {
-    out.raw(i == 0 ? "" : ",").raw(history_event_to_json(events[i]).dump());
+    json event = history_event_to_json(events[i]);
+    event["item"] = id_to_json(events[i].item, integers);
+    out.raw(i == 0 ? "" : ",").raw(event.dump());
   }
   out.raw("]");
 }
@@ -290,15 +295,7 @@ std::vector<Event> events_call(const json& body, const Snapshot& snapshot, doubl
     check_length(event.what.kind, path + ".kind");
     check_length(event.id, path + ".id");
     if (!event.what.time) event.what.time = now;
-    if (!event.what.context.empty()) {
-      const Record* context = &event.what.context;
-      try {
-        (void)features.encode(Group::kContext, {&context, 1}, {&event.what.time, 1});
-      } catch (const Error& error) {
-        const std::string place = path + ".";
-        throw Error(error.kind(), place + error.what(), place + error.field());
-      }
-    }
+    check_event(features, event.what, path);
     events.push_back(std::move(event));
   }
   return events;
@@ -351,12 +348,13 @@ std::string user_answer(const std::string& user, const Snapshot& snapshot,
   std::vector<HistoryEvent> events;
   events.reserve(stored.events.size());
   for (const StoredEvent& event : stored.events) events.push_back(event.what);
+  order_history(events);
   std::string body;
   JsonWriter out(body);
   out.raw(R"({"user":)").id(user, snapshot.recommender->data().user_ids_are_integers);
   out.raw(R"(,"known":)").raw(trained != nullptr || !events.empty() ? "true" : "false");
   out.raw(R"(,"events":)");
-  write_events(events, out);
+  write_events(events, snapshot, out);
   out.raw(R"(,"model":{"features":{)");
   if (trained != nullptr) {
     for (size_t i = 0; i < trained->features.size(); ++i) {
@@ -367,7 +365,7 @@ std::string user_answer(const std::string& user, const Snapshot& snapshot,
   out.raw(R"(},"events":)");
   write_events(trained != nullptr ? std::span<const HistoryEvent>(trained->history)
                                   : std::span<const HistoryEvent>(),
-               out);
+               snapshot, out);
   out.raw("}}");
   return body;
 }

@@ -72,7 +72,8 @@ ModelCall model_call(const nlohmann::json& body);
 // GET /v1/model.
 std::string model_answer(const Snapshot& snapshot, const Snapshot* previous, uint64_t seq);
 
-// GET /v1/users/{id}: what the model directory and the state hold of a person.
+// GET /v1/users/{id}: what the model directory and the state hold of a person, each in the order
+// that an answer reads them (model/history.h).
 std::string user_answer(const std::string& user, const Snapshot& snapshot,
                         const StoredEvents& stored);
 

@@ -31,7 +31,8 @@ class StateStore {
 
   const std::string& directory() const { return directory_; }
 
-  // Nothing stored: no events, no flags. Errors (kIo).
+  // In the order of arrival; whoever reads a history puts it in order (model/history.h). Nothing
+  // stored: no events, no flags. Errors (kIo).
   StoredEvents read(const std::string& user) const;
 
   struct Appended {

@@ -23,7 +23,7 @@ std::optional<int64_t> parse_integer(std::string_view s) {
   return padded ? std::nullopt : std::optional(x);
 }
 
-// Decimal numbers, "nan" and "inf" included: they are numbers that the feature code refuses.
+// Decimal numbers, "nan" and "inf" included: whoever reads the cell decides what they mean.
 std::optional<double> parse_number(std::string_view s) {
   double x = 0;
   const auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), x);
@@ -266,6 +266,15 @@ Value Column::number(int64_t row) const {
 
 std::string Column::type_name() const {
   return text_type_ == TextType::kNotCsv ? array_->type()->ToString() : "text";
+}
+
+bool Column::declared_text() const {
+  if (text_type_ != TextType::kNotCsv) return false;
+  const arrow::DataType* type = array_->type().get();
+  if (type->id() == arrow::Type::DICTIONARY) {
+    type = static_cast<const arrow::DictionaryType&>(*type).value_type().get();
+  }
+  return arrow::is_base_binary_like(type->id()) || arrow::is_binary_view_like(type->id());
 }
 
 std::optional<double> seconds_from(const Value& value) {

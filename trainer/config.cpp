@@ -252,6 +252,7 @@ TrainData data_from_config(const ConfigTree& config, const std::string& data_dir
   const auto source = [&](const std::string& name) {
     DataSource out;
     if (!name.empty()) out.path = (base / name).string();  // an absolute name stays as it is
+    if (!fs::path(name).is_absolute()) out.cure = "--data DIR names another folder.";
     return out;
   };
   TrainData data;

@@ -1,6 +1,7 @@
 #include "trainer/dataset.h"
 
 #include <algorithm>
+#include <charconv>
 #include <iomanip>
 #include <optional>
 
@@ -25,6 +26,7 @@ Entities read_ids(const SourceTable& table, const std::string& id_column,
                   const std::string& asked_by, const std::string& what, IdMap& ids) {
   Entities out{&table, {}};
   const Column column = table.column(id_column, asked_by);
+  if (column.declared_text()) ids.declare_text();
   for (int64_t r = 0; r < table.rows(); ++r) {
     const std::string id = id_text(column.cell(r), table, r, id_column);
     if (const int64_t before = ids.find(id); before >= 0) {
@@ -117,6 +119,7 @@ class Loader {
     IdMap in_file;
     const Entities found =
         read_ids(*user_table_, schema_.columns.user, "columns.user", "user", in_file);
+    if (in_file.declared_text()) out_.users.declare_text();
     user_rows_.table = &*user_table_;
     user_rows_.row.assign(static_cast<size_t>(event_users), -1);
     for (size_t i = 0; i < found.row.size(); ++i) {
@@ -343,11 +346,12 @@ int64_t IdMap::find(const std::string& id) const {
 }
 
 bool IdMap::all_integers() const {
+  if (declared_text_) return false;
   return std::all_of(ids_.begin(), ids_.end(), [](const std::string& id) {
-    const bool minus = id.size() > 1 && id[0] == '-';
-    const auto digits = std::string_view(id).substr(minus ? 1 : 0);
-    return !digits.empty() && digits.size() <= 18 && (digits.size() == 1 || digits[0] != '0') &&
-           digits.find_first_not_of("0123456789") == std::string_view::npos;
+    int64_t value = 0;
+    const char* const end = id.data() + id.size();
+    const auto parsed = std::from_chars(id.data(), end, value);
+    return parsed.ec == std::errc() && parsed.ptr == end && std::to_string(value) == id;
   });
 }
 

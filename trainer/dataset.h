@@ -25,9 +25,15 @@ class IdMap {
   int64_t find(const std::string& id) const;  // -1 when unknown
   int64_t size() const { return static_cast<int64_t>(ids_.size()); }
   const std::vector<std::string>& ids() const { return ids_; }
-  bool all_integers() const;  // so that ids go out as they came in
+  // A table said that (some of) these ids are text: they stay text, whatever they look like.
+  void declare_text() { declared_text_ = true; }
+  bool declared_text() const { return declared_text_; }
+  // Whether ids go out as integers, so that they go out as they came in: all of them read as 64-bit
+  // integers and no table declared them text. Of CSV files, which have no types, this is a guess.
+  bool all_integers() const;
 
  private:
+  bool declared_text_ = false;
   std::vector<std::string> ids_;
   std::unordered_map<std::string, int64_t> rows_;
 };

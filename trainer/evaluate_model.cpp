@@ -3,8 +3,10 @@
 #include <map>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 
 #include "kernels/error.h"
+#include "model/history.h"
 #include "trainer/cells.h"
 #include "trainer/event_log.h"
 #include "trainer/metrics.h"
@@ -87,12 +89,13 @@ class Slicer {
   const Feature* feature_ = nullptr;
 };
 
-// The popularity list that training left in the model: rows of the catalogue with their counts.
+// A popularity list that training left in the model: rows of the catalogue with their counts.
 class PopularList {
  public:
-  explicit PopularList(const Recommender& model) {
+  // Empty when the model has none of that name.
+  PopularList(const Recommender& model, const char* name) {
     const auto& training = model.data().training;
-    const auto found = training.find("popular");
+    const auto found = training.find(name);
     if (found == training.end()) return;
     for (const auto& entry : *found) entries_.emplace_back(entry.at(0), entry.at(1));
   }
@@ -129,10 +132,16 @@ class Evaluator {
       : model_(model),
         options_(options),
         slicer_(model, options.by),
-        popular_(model),
         exclude_seen_(options.exclude_seen.value_or(model.data().exclude_seen_by_default)),
-        total_(options.k, model.index().size()),
-        popularity_(options.k, model.index().size()) {}
+        total_(options.k, model.index().size()) {
+    const std::pair<const char*, const char*> lists[] = {{"popularity", "popular"},
+                                                         {"recent_popularity", "recent_popular"}};
+    for (const auto& [name, list] : lists) {
+      PopularList popular(model, list);
+      if (popular.empty()) continue;
+      baselines_.push_back({name, std::move(popular), {options.k, model.index().size()}});
+    }
+  }
 
   nlohmann::json run(const DataSource& events) {
     DataConfig config;
@@ -161,6 +170,12 @@ class Evaluator {
   }
 
  private:
+  struct ListBaseline {
+    std::string name;
+    PopularList list;
+    RankMetrics metrics;
+  };
+
   HistoryEvent event_of(const EventLog::Row& row) const {
     HistoryEvent event;
     event.item = items_.ids()[static_cast<size_t>(row.item)];
@@ -188,18 +203,12 @@ class Evaluator {
     const auto user = static_cast<size_t>(row.user);
     std::vector<HistoryEvent> out;
     if (people_[user]) {
-      for (const HistoryEvent& event : people_[user]->history) {
-        const bool before = !log_.has_time || !event.time || *event.time < row.order;
-        if (before) out.push_back(event);
-      }
+      const auto moment = log_.has_time ? std::optional(row.order) : std::nullopt;
+      const auto stored = history_before(people_[user]->history, moment);
+      out.assign(stored.begin(), stored.end());
     }
-    const auto stored = static_cast<int64_t>(out.size());
     out.insert(out.end(), past_[user].begin(), past_[user].end());
-    if (log_.has_time) {
-      std::inplace_merge(
-          out.begin(), out.begin() + stored, out.end(),
-          [](const HistoryEvent& a, const HistoryEvent& b) { return a.time < b.time; });
-    }
+    order_history(out);
     return out;
   }
 
@@ -241,14 +250,17 @@ class Evaluator {
       const double rank =
           target < 0 || place == list.end() ? 0 : static_cast<double>(place - list.begin()) + 1;
       total_.add(rank, list);
-      if (!popular_.empty()) {
+      if (!baselines_.empty()) {
         seen.clear();
         for (const HistoryEvent& event : *requests_[i].history) {
           if (exclude_seen_) seen.push_back(model_.index().row(event.item));
         }
         std::sort(seen.begin(), seen.end());
-        const double popular_rank = popular_.rank(target, seen, static_cast<size_t>(asked.k), top);
-        popularity_.add(popular_rank, top);
+        for (ListBaseline& baseline : baselines_) {
+          const double list_rank =
+              baseline.list.rank(target, seen, static_cast<size_t>(asked.k), top);
+          baseline.metrics.add(list_rank, top);
+        }
       }
       if (slicer_.active()) add_to_slices(i, target, rank, list);
     }
@@ -270,7 +282,7 @@ class Evaluator {
     out["unknown_items"] = unknown_items_;
     out["exclude_seen"] = exclude_seen_;
     out["baselines"] = nlohmann::json::object();
-    if (!popular_.empty()) out["baselines"]["popularity"] = popularity_.to_json();
+    for (const ListBaseline& b : baselines_) out["baselines"][b.name] = b.metrics.to_json();
     if (!slicer_.active()) return out;
     out["by"] = nlohmann::json::object();
     for (const auto& [value, metrics] : slices_) out["by"][value] = metrics.to_json();
@@ -280,9 +292,9 @@ class Evaluator {
   const Recommender& model_;
   const EvaluateOptions& options_;
   const Slicer slicer_;
-  const PopularList popular_;
   const bool exclude_seen_;
-  RankMetrics total_, popularity_;
+  RankMetrics total_;
+  std::vector<ListBaseline> baselines_;
   std::map<std::string, RankMetrics> slices_;
   IdMap users_, items_;
   EventLog log_;

@@ -19,12 +19,19 @@ std::vector<std::string> wanted_columns(const Schema& schema) {
   return wanted;
 }
 
+std::string shown(const Value& cell) {
+  if (is_missing(cell)) return "an empty cell";
+  if (const auto text = canonical_text(cell)) return "'" + *text + "'";
+  const auto* number = std::get_if<double>(&cell);
+  if (number == nullptr) return std::string(type_word(cell));
+  return std::isnan(*number) ? "NaN" : *number > 0 ? "infinity" : "-infinity";
+}
+
 [[noreturn]] void bad_cell(const SourceTable& table, int64_t row, const std::string& column,
                            const std::string& expected, const Value& got) {
-  const std::string shown = canonical_text(got).value_or(std::string(type_word(got)));
   throw Error(ErrorKind::kData,
               concat(table.where(row), ": column '", column, "' must be ", expected, ", got ",
-                     is_missing(got) ? "an empty cell" : "'" + shown + "'", "."),
+                     shown(got), "."),
               column);
 }
 
@@ -79,6 +86,8 @@ class Reader {
     const Columns& names = schema_.columns;
     const Column user = table.column(names.user, "columns.user");
     const Column item = table.column(names.item, "columns.item");
+    if (user.declared_text()) users_.declare_text();
+    if (item.declared_text()) items_.declare_text();
     const auto time = optional(table, names.time, "columns.time");
     const auto position = optional(table, time ? "" : names.position, "columns.position");
     const auto kind = optional(table, names.kind, "columns.kind");

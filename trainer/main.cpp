@@ -109,14 +109,14 @@ void run(const Options& o) {
   if (o.seed >= 0) config.set("training.seed", json(o.seed));
   if (o.threads >= 0) config.set("training.threads", json(o.threads));
 
+  const std::string out =
+      o.out.empty() ? "runs/" + std::filesystem::path(o.config).stem().string() : o.out;
+  hypertower::check_model_target(out);  // before the data is read, not after the training
+
   Console console(o.quiet);
   hypertower::TrainResult result =
       hypertower::train(config, hypertower::data_from_config(config, o.data), console);
   if (!o.with_history) result.model.people.clear();
-  const std::string out =
-      o.out.empty() ? "runs/" + std::filesystem::path(o.config).stem().string() : o.out;
-  const auto parent = std::filesystem::path(out).parent_path();
-  if (!parent.empty()) std::filesystem::create_directories(parent);
   hypertower::write_model_directory(result.model, out);
   result.report["model"] = out;
   if (o.as_json) {

@@ -22,27 +22,34 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.ends_with(end);
 }
 
-std::vector<std::string> files_of(const std::string& pattern, const std::string& role) {
+// Which files a path or glob means. The errors say where was looked and how to look elsewhere.
+std::vector<std::string> files_of(const DataSource& source, const std::string& role) {
+  const std::string& pattern = source.path;
   glob_t found{};
   const int status = glob(pattern.c_str(), 0, nullptr, &found);
   std::vector<std::string> files;
   for (size_t i = 0; status == 0 && i < found.gl_pathc; ++i) files.emplace_back(found.gl_pathv[i]);
   globfree(&found);
   if (!files.empty()) return files;  // glob sorts by name
-  if (pattern.find_first_of("*?[") != std::string::npos) {
-    throw Error(ErrorKind::kIo, concat("No file matches '", pattern, "' (", role, ")."));
-  }
   const fs::path path(pattern);
+  const fs::path folder = fs::absolute(path).lexically_normal().parent_path();
+  // An absolute path says its folder already.
+  const std::string where =
+      path.is_absolute() ? "." : concat("; looked in the folder '", folder.string(), "'.");
+  const std::string cure = source.cure.empty() ? "" : " " + source.cure;
+  if (pattern.find_first_of("*?[") != std::string::npos) {
+    throw Error(ErrorKind::kIo,
+                concat("No file matches '", pattern, "' (", role, ")", where, cure));
+  }
   std::vector<std::string> neighbours;
   std::error_code ignored;
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     neighbours.push_back(entry.path().filename().string());
   }
   std::sort(neighbours.begin(), neighbours.end());
   const std::string near = nearest_name(path.filename().string(), neighbours);
-  throw Error(ErrorKind::kIo, concat("File '", pattern, "' (", role, ") does not exist.",
-                                     near.empty() ? "" : " Did you mean '" + near + "'?"));
+  throw Error(ErrorKind::kIo, concat("File '", pattern, "' (", role, ") does not exist", where,
+                                     near.empty() ? "" : " Did you mean '" + near + "'?", cure));
 }
 
 // Unwraps Arrow's Result / Status; the message keeps Arrow's reason behind the file's name.
@@ -164,13 +171,14 @@ std::shared_ptr<arrow::Table> read_parquet(const std::string& file,
 SourceTable SourceTable::read(const DataSource& source, const std::string& role,
                               std::span<const std::string> wanted, char separator) {
   SourceTable out;
+  out.role_ = role;
   if (source.table != nullptr) {
     out.name_ = "the " + role + " table";
     out.table_ = source.table;
     out.all_columns_ = source.table->ColumnNames();
     out.segments_.push_back({0, out.name_, false});
   } else {
-    const auto files = files_of(source.path, role);
+    const auto files = files_of(source, role);
     std::vector<std::shared_ptr<arrow::Table>> tables;
     int64_t rows = 0;
     for (const auto& file : files) {
@@ -202,9 +210,14 @@ int64_t SourceTable::rows() const {
 Column SourceTable::column(const std::string& name, const std::string& asked_by) const {
   const auto chunks = table_->GetColumnByName(name);
   if (chunks == nullptr) {
+    std::string cure;
+    for (const std::string table : {"item", "user"}) {
+      if (role_ != "events" || !asked_by.starts_with(table + ".")) continue;
+      cure = concat(" If it is in another table, set [data] ", table, "s or pass ", table, "s=.");
+    }
     throw Error(ErrorKind::kData,
                 concat(name_, ": no column '", name, "', which ", asked_by, " names.",
-                       name_hint(name, all_columns_)),
+                       name_hint(name, all_columns_), cure),
                 name);
   }
   auto array = chunks->num_chunks() == 1 ? chunks->chunk(0)

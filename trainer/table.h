@@ -3,7 +3,7 @@
 //
 // CSV cells are read as text and typed here, by whole columns: all integers, all numbers, or text
 // ("007" is text). Only an empty cell is missing; "NA" is a value, "nan" in a column of numbers is
-// a NaN that the feature code refuses with its place.
+// a NaN, which features count as missing (trainer/cells.h).
 // Objects are immutable after construction; thread-safe.
 #pragma once
 
@@ -40,6 +40,9 @@ class Column {
   Value number(int64_t row) const;
   // Arrow's name for the type, "text" for CSV.
   std::string type_name() const;
+  // The table itself says that the cells are text (Arrow text or a dictionary of it). A CSV has no
+  // types: false.
+  bool declared_text() const;
 
  private:
   enum class TextType : uint8_t { kNotCsv, kInteger, kNumber, kText };
@@ -57,7 +60,8 @@ class SourceTable {
 
   int64_t rows() const;
   const std::string& name() const { return name_; }  // "events.csv.gz" or "the events table"
-  // Error(kData): no such column; says which setting asked for it and names the nearest.
+  // Error(kData): no such column; says which setting asked for it and names the nearest, and how to
+  // give the other table where an events table is asked for what items or users are.
   Column column(const std::string& name, const std::string& asked_by) const;
   // "events.csv.gz:17" or "events.parquet, row 16" (rows count from 0).
   std::string where(int64_t row) const;
@@ -69,6 +73,7 @@ class SourceTable {
     bool lines;  // CSV: say the line, else the row
   };
   std::string name_;
+  std::string role_;
   std::shared_ptr<arrow::Table> table_;
   std::vector<std::string> all_columns_;  // also those that were not read
   std::vector<Segment> segments_;

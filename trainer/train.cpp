@@ -210,7 +210,8 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
                            {"counts", data.counts},
                            {"best_epoch", best_epoch},
                            {"device", device.str()},
-                           {"popular", most_popular(item_counts(data, last))}};
+                           {"popular", most_popular(item_counts(data, last))},
+                           {"recent_popular", most_popular(recent_item_counts(data, last))}};
   return result;
 }
 

@@ -33,6 +33,7 @@ namespace hypertower {
 struct DataSource {
   std::string path;
   std::shared_ptr<arrow::Table> table;  // used when set; shared, never changed
+  std::string cure = {};  // for a file that is missing: how to look elsewhere, a sentence
 
   bool given() const { return table != nullptr || !path.empty(); }
 };
@@ -98,8 +99,10 @@ struct EvaluateOptions {
 // Exact metrics of a model on an event file, whole catalogue: every event is asked for with the
 // history that lies strictly before it: stored events and those of the file, each counted once
 // when it has a time (without times, stored events come first).
-// {"recall@10", "ndcg@10", ..., "events", "baselines": {"popularity": {...}}, "by": {"8": {...}}}.
-// Errors as in `train`; kSchema when `by` names no feature (nearest name).
+// {"recall@10", "ndcg@10", ..., "events", "baselines": {"popularity": {...}, "recent_popularity":
+// {...}}, "by": {"8": {...}}}. The baselines are the lists that training left in the model;
+// item-kNN needs the training events, so only `train` measures it. Errors as in `train`; kSchema
+// when `by` names no feature (nearest name).
 nlohmann::json evaluate(const Recommender& model, const DataSource& events,
                         const EvaluateOptions& options);
 

@@ -26,7 +26,8 @@ class ExactScan {
     const int64_t stride = canonical_stride(shard.rows.cols);
     queries_.resize(rows.size() * static_cast<size_t>(stride));
     for (size_t r = 0; r < rows.size(); ++r) {
-      widen_query(rows[r].query, shard.rows.cols, &queries_[r * static_cast<size_t>(stride)]);
+      widen_query(rows[r].query, shard.rows.cols,
+                  queries_.data() + r * static_cast<size_t>(stride));
     }
   }
 

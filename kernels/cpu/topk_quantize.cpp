@@ -1,8 +1,8 @@
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "kernels/cpu/topk_tiles.h"
@@ -121,6 +121,22 @@ constexpr int64_t kBalanceRows = 4096;
 
 }  // namespace
 
+TileOrder::TileOrder(int64_t tiles) : tiles_(std::max<int64_t>(tiles, 1)), step_(1), inverse_(1) {
+  constexpr double kGolden = 0.6180339887498949;
+  step_ = std::max<int64_t>(1, std::llround(static_cast<double>(tiles_) * kGolden));
+  while (std::gcd(step_, tiles_) != 1) ++step_;
+  // Euclid's algorithm, extended: inverse_ * step_ = 1 modulo tiles_.
+  int64_t a = step_ % tiles_, b = tiles_, x = 1, y = 0;
+  while (a > 1) {
+    const int64_t quotient = b / a;
+    b -= quotient * a;
+    y -= quotient * x;
+    std::swap(a, b);
+    std::swap(x, y);
+  }
+  inverse_ = (x % tiles_ + tiles_) % tiles_;
+}
+
 void balance_columns(MatrixView<const float> items, float* center, float* weight) {
   const int64_t stride = std::max<int64_t>(1, items.rows / kBalanceRows);
   const int64_t rows = (items.rows + stride - 1) / stride;
@@ -160,10 +176,16 @@ QuantizedQuery quantize_query(const float* query, int64_t dim, const float* cent
 }
 
 void quantize_block(MatrixView<const float> items, int64_t first, int64_t count,
-                    const float* center, const float* weight, uint8_t* bytes, TileBounds* bounds,
-                    Slot* slots) {
+                    const float* center, const float* weight, QuantizedBlock* block) {
   const int64_t dim = items.cols;
   const int64_t steps = steps_of(dim);
+  const auto tiles = static_cast<size_t>(tiles_of(count));
+  block->bytes.resize(tiles * static_cast<size_t>(steps * kTileItems * 4));
+  block->bounds.resize(tiles);
+  block->slots.resize(tiles * kTileItems);
+  uint8_t* const bytes = block->bytes.data();
+  TileBounds* const bounds = block->bounds.data();
+  Slot* const slots = block->slots.data();
   std::vector<float> balanced(static_cast<size_t>(dim));
   const auto balance_row = [&](int64_t i) {
     HWY_DYNAMIC_DISPATCH(balance)(items.row(first + i), dim, center, weight, balanced.data());

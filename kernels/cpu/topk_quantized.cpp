@@ -24,10 +24,17 @@ QuantizedItems::QuantizedItems(MatrixView<const float> items, int threads) {
   balance_columns(items, center_.data(), weight_.data());
   tiles_.center = center_.data();
   tiles_.weight = weight_.data();
+  const TileOrder order(tiles_.tiles);
   parallel_for(threads, items.rows, kBlockItems, [&](int64_t begin, int64_t end) {
-    const int64_t tile = begin / kTileItems;
-    quantize_block(items, begin, end - begin, tiles_.center, tiles_.weight,
-                   bytes + tile * tiles_.tile_bytes(), bounds + tile, slots + tile * kTileItems);
+    QuantizedBlock block;
+    quantize_block(items, begin, end - begin, tiles_.center, tiles_.weight, &block);
+    for (int64_t t = 0; t < static_cast<int64_t>(block.bounds.size()); ++t) {
+      const int64_t place = order.place_of(begin / kTileItems + t);
+      std::copy_n(block.bytes.begin() + t * tiles_.tile_bytes(), tiles_.tile_bytes(),
+                  bytes + place * tiles_.tile_bytes());
+      std::copy_n(block.slots.begin() + t * kTileItems, kTileItems, slots + place * kTileItems);
+      bounds[place] = block.bounds[static_cast<size_t>(t)];
+    }
   });
 }
 

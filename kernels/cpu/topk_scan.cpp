@@ -15,12 +15,12 @@ namespace {
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kRowGrain = 8;
 
-// Shares of the tiles that have been seen after each stage with a guess.
-constexpr double kSampleShare = 1.0 / 64, kLargerSampleShare = 8.0 / 64;
+// The tiles that have been seen when a guess is made, of 64.
+constexpr int64_t kSample = 1, kLargerSample = 8, kWhole = 64;
 
 int64_t careful_rank(int64_t keep, double share) {
   const double expected = static_cast<double>(keep) * share;
-  const double rank = std::ceil(expected + 4.5 * std::sqrt(expected) + 6.0);
+  const double rank = std::ceil(expected + 4.0 * std::sqrt(expected) + 5.0);
   return std::min(keep, static_cast<int64_t>(rank));
 }
 
@@ -37,16 +37,19 @@ class Scan {
   }
 
   void run(bool guess) {
-    if (!guess) return stage(Stage::kAll, 0);
-    const int64_t forced = plan_.options.guess_rank;
-    const auto rank = [&](double share) {
-      return forced > 0 ? std::min(forced, plan_.keep) : careful_rank(plan_.keep, share);
-    };
-    stage(Stage::kSample, rank(kSampleShare));
-    guess_gates(rank(kSampleShare));
-    stage(Stage::kLargerSample, rank(kLargerSampleShare));
-    guess_gates(rank(kLargerSampleShare));
-    stage(Stage::kRest, 0);
+    if (!guess) return scan(0, plan_.tiles(), 0);
+    int64_t seen = 0;
+    for (const int64_t part : {kSample, kLargerSample}) {
+      const int64_t end = plan_.tiles() * part / kWhole;
+      const double share = static_cast<double>(end) / static_cast<double>(plan_.tiles());
+      const int64_t rank = plan_.options.guess_rank > 0
+                               ? std::min(plan_.options.guess_rank, plan_.keep)
+                               : careful_rank(plan_.keep, share);
+      scan(seen, end, rank);
+      guess_gates(rank);
+      seen = end;
+    }
+    scan(seen, plan_.tiles(), 0);
   }
 
   // Moves what was found into the rows. Returns the rows whose guess was too high; they are left as
@@ -75,12 +78,12 @@ class Scan {
  private:
   int64_t count() const { return static_cast<int64_t>(rows_.size()); }
 
-  void stage(Stage stage, int64_t rank) {
+  void scan(int64_t begin, int64_t end, int64_t rank) {
     const auto workers = static_cast<int64_t>(workers_.size());
-    const int64_t part = (plan_.tiles() + workers - 1) / workers;
+    const int64_t part = (end - begin + workers - 1) / workers;
     parallel_for(threads_, workers, 1, [&](int64_t w, int64_t) {
-      workers_[w].scan(stage, std::min(plan_.tiles(), w * part),
-                       std::min(plan_.tiles(), (w + 1) * part), rank);
+      workers_[w].scan(std::min(end, begin + w * part), std::min(end, begin + (w + 1) * part),
+                       rank);
     });
   }
 

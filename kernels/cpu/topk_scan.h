@@ -4,7 +4,7 @@
 // bound is below the gate, so the answer is complete as long as the K-th best score is not.
 //   - A gate is *proven* when K items are known to reach it.
 //   - A *guess* is the r-th best score of a sample of a share f of the tiles. Among K best items
-//     about K f fall into the sample, so with r = K f + 4.5 sqrt(K f) + 6 it is too high once in
+//     about K f fall into the sample, so with r = K f + 4 sqrt(K f) + 5 it is too high once in
 //     some 10^5 rows. It saves most of the candidates.
 // After the scan the K-th best exact score is compared with the guess; where it is lower, the row
 // is scanned again with proven gates alone.

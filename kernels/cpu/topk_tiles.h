@@ -16,11 +16,12 @@
 // A tile holds 48 items column by column: four columns of one item are one 32-bit word, 48 words
 // are one step, as the dot-product instructions of x86 want it. Bytes are c + 128. Items are
 // sorted by their scale within blocks, so that the items of a tile share their bounds almost
-// without loss.
+// without loss. Tiles do not lie in the order of their items: any first part of them is spread over
+// the whole catalogue, so that it is a sample whatever order the items came in.
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <vector>
 
 #include "kernels/tensor.h"
 
@@ -71,15 +72,31 @@ inline int64_t tiles_of(int64_t items) {
   return (items + kTileItems - 1) / kTileItems;
 }
 
+// The order of tiles: place p holds the tile of items at `tile_at(p)`, which steps through all of
+// them by the golden section, rounded to a step that reaches each once (Knuth, vol. 3, 6.4).
+class TileOrder {
+ public:
+  explicit TileOrder(int64_t tiles);
+  int64_t tile_at(int64_t place) const { return place * step_ % tiles_; }
+  int64_t place_of(int64_t tile) const { return tile * inverse_ % tiles_; }
+
+ private:
+  int64_t tiles_, step_, inverse_;
+};
+
 // The middle of each column and the power of two that brings its spread closest to one, from some
 // thousands of rows. REQUIRES: rows are finite. center, weight: [cols].
 void balance_columns(MatrixView<const float> items, float* center, float* weight);
 
 // Quantises rows [first, first + count) of `items`, at most kBlockItems, into tiles_of(count)
-// tiles. Slots name rows of `items`. REQUIRES: rows are finite, 1 <= cols <= kMaxDim.
+// tiles of their own. Slots name rows of `items`. REQUIRES: rows are finite, 1 <= cols <= kMaxDim.
+struct QuantizedBlock {
+  std::vector<uint8_t> bytes;      // [tiles, steps, 48, 4]
+  std::vector<TileBounds> bounds;  // [tiles]
+  std::vector<Slot> slots;         // [tiles, 48]
+};
 void quantize_block(MatrixView<const float> items, int64_t first, int64_t count,
-                    const float* center, const float* weight, uint8_t* bytes, TileBounds* bounds,
-                    Slot* slots);
+                    const float* center, const float* weight, QuantizedBlock* block);
 
 // A query as whole numbers. Writes steps_of(dim) * 4 of them, the last ones 0.
 struct QuantizedQuery {

@@ -11,35 +11,6 @@ namespace hypertower::cpu {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr int64_t kStride = 64;       // one tile of so many is in the sample
-constexpr int64_t kLargerStride = 8;  // of the first and the second sample together
-
-// Which tile of each 64 is the sample: spread by a multiplicative hash (Knuth, vol. 3, 6.4), so
-// that no order of the items can line up with it.
-int64_t sample_place(int64_t stretch) {
-  return static_cast<int64_t>(static_cast<uint64_t>(stretch) * 0x9E3779B97F4A7C15U >> 58);
-}
-
-bool belongs(Stage stage, int64_t tile) {
-  const int64_t distance = (tile - sample_place(tile / kStride)) & (kStride - 1);
-  switch (stage) {
-    case Stage::kSample:
-      return distance == 0;
-    case Stage::kLargerSample:
-      return distance != 0 && distance % kLargerStride == 0;
-    case Stage::kRest:
-      return distance % kLargerStride != 0;
-    case Stage::kAll:
-      break;
-  }
-  return true;
-}
-
-int64_t next_tile(Stage stage, int64_t tile, int64_t end) {
-  while (tile < end && !belongs(stage, tile)) ++tile;
-  return tile;
-}
-
 bool allowed(const uint64_t* bits, int64_t id) {
   return bits == nullptr || (bits[id / 64] >> (id % 64) & 1) != 0;
 }
@@ -92,7 +63,7 @@ float ScanPlan::proven_score(int64_t row, Candidates& found, int64_t* exact_scor
 }
 
 ScanWorker::ScanWorker(const ScanPlan& plan)
-    : plan_(plan), groups_(plan.groups.groups()), found_(plan.rows.size()) {
+    : plan_(plan), order_(plan.tiles()), groups_(plan.groups.groups()), found_(plan.rows.size()) {
   if (!plan.int8) floats_.resize(static_cast<size_t>(plan.dim() * kTileItems * 4 / 64));
   if (plan.packed && plan.int8) {
     packed_.resize(static_cast<size_t>(plan.shard.tiles.tile_bytes() / 64));
@@ -106,26 +77,24 @@ void ScanWorker::raise_gate(int64_t row, float gate) {
   found(row).drop_below(gate);
 }
 
-void ScanWorker::scan(Stage stage, int64_t begin, int64_t end, int64_t rank) {
+void ScanWorker::scan(int64_t begin, int64_t end, int64_t rank) {
   rank_ = rank;
   for (int64_t row = 0; row < static_cast<int64_t>(plan_.rows.size()); ++row) {
     found(row).make_room(static_cast<size_t>(rank > 0 ? rank + 64 : 2 * plan_.keep + 256));
   }
-  for (int64_t tile = next_tile(stage, begin, end); tile < end;) {
-    const int64_t next = next_tile(stage, tile + 1, end);
+  for (int64_t tile = begin; tile < end; ++tile) {
     if (plan_.packed) {
       pack(tile);
     } else {
-      score_tile(tile, next < end ? next : tile);
+      score_tile(tile, std::min(tile + 1, end - 1));
     }
-    tile = next;
   }
   if (plan_.packed) flush_packed();
 }
 
-Slot ScanWorker::slot_of(int64_t tile, int place) const {
-  if (plan_.int8) return plan_.shard.tiles.slots[tile * kTileItems + place];
-  const int64_t item = tile * kTileItems + place;
+Slot ScanWorker::slot_of(int64_t tile, int i) const {
+  if (plan_.int8) return plan_.shard.tiles.slots[tile * kTileItems + i];
+  const int64_t item = order_.tile_at(tile) * kTileItems + i;
   return {1.0F, item < plan_.shard.rows.rows ? static_cast<uint32_t>(item) : kNoItem};
 }
 

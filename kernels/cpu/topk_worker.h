@@ -13,10 +13,6 @@
 
 namespace hypertower::cpu {
 
-// The order of a scan with a guess: a 64th of the tiles, spread over the whole, then the next
-// seven 64ths, then the rest. Without one: all at once.
-enum class Stage : uint8_t { kSample, kLargerSample, kRest, kAll };
-
 // What all threads of a scan share, read only.
 struct ScanPlan {
   const Shard& shard;
@@ -41,9 +37,9 @@ class ScanWorker {
  public:
   explicit ScanWorker(const ScanPlan& plan);
 
-  // The stage's tiles among [begin, end). When a row's list is full, it is cut to what can still
-  // matter: with rank > 0 by a guess of that rank, else by a proven gate.
-  void scan(Stage stage, int64_t begin, int64_t end, int64_t rank);
+  // Tiles [begin, end), in the order of TileOrder. When a row's list is full, it is cut to what can
+  // still matter: with rank > 0 by a guess of that rank, else by a proven gate.
+  void scan(int64_t begin, int64_t end, int64_t rank);
 
   float gate(int64_t row) const { return groups_[row / kMaxGroup].gate[row % kMaxGroup]; }
   // Drops what is below.
@@ -69,9 +65,10 @@ class ScanWorker {
   void settle_ties(int64_t row);
   void pack(int64_t tile);
   void flush_packed();
-  Slot slot_of(int64_t tile, int place) const;
+  Slot slot_of(int64_t tile, int i) const;
 
   const ScanPlan& plan_;
+  const TileOrder order_;
   std::vector<QueryGroup> groups_;
   std::vector<Candidates> found_;
   struct alignas(64) CacheLine {

@@ -1,262 +1,389 @@
-// Exact top-K on the device. The items go by in chunks: a chunk's canonical scores that reach their
-// row's gate become candidates (topk_score.cuh), then each row keeps its best k and closes its gate
-// (topk_select.cuh). A chunk is as large as all chunks before it together, up to the scratch
-// memory, so the first chunks set the gates and later ones add few candidates. Excluded and
-// adjusted items are left out of the chunks; the adjusted ones follow as candidates of their own.
-// Memory: B x (D + 2 k + chunk) numbers of 8 bytes. Nothing here depends on the order in which
-// candidates arrive, because keys are distinct and the last step sorts them.
+// Exact top-K on the device, all of its launches. The items are int8 codes with a bound on their
+// error (topk_bound.cuh). A sample of the items sets a threshold for every row, a scan of the rest
+// lets pass what may reach it (topk_scan_*.cuh), the merge scores those canonically and proves that
+// nothing is missing (topk_merge.cuh); rows it cannot prove are scanned again, and at last scored
+// as a whole (topk_reference.cuh). Every step finds the rows it is to work on in a list that
+// earlier steps wrote, and returns at once where that is empty, so the host decides nothing and
+// waits for nothing in between. Excluded and adjusted items are left out of the scan; the adjusted
+// ones follow as candidates of their own. Nothing depends on the order in which candidates arrive,
+// because keys are distinct and the last step sorts them.
 #include "kernels/cuda/topk.h"
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
+#include <optional>
 #include <vector>
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch_graph.h"
 #include "kernels/cuda/scratch.h"
-#include "kernels/cuda/sort.h"
+#include "kernels/cuda/topk_gather.cuh"
+#include "kernels/cuda/topk_lists.h"
+#include "kernels/cuda/topk_merge.cuh"
+#include "kernels/cuda/topk_plan.h"
+#include "kernels/cuda/topk_prepare.cuh"
+#include "kernels/cuda/topk_reference.cuh"
+#include "kernels/cuda/topk_scan.h"
 #include "kernels/cuda/topk_score.cuh"
 #include "kernels/cuda/topk_select.cuh"
+#include "kernels/cuda/topk_session.h"
 #include "kernels/topk_check.h"
 
 namespace hypertower::cuda {
 namespace {
 
-constexpr int kRowThreads = 128;
-constexpr int64_t kMaxChunk = int64_t{65535} * kScoreThreads;  // what grids of one call can cover
-
-// Block per row: the query in double, an open gate, no keys. A non-finite query gets a closed gate.
-__global__ void __launch_bounds__(kRowThreads)
-    topk_prepare_kernel(MatrixView<const float> from, double* to, RowState rows, int64_t* kept,
-                        RowStatus* status) {
-  SHARED(int, scratch, [33]);
-  const int64_t row = blockIdx.x;
-  int bad = 0;
-  for (int64_t j = threadIdx.x; j < rows.padded_dim; j += kRowThreads) {
-    const float x = j < from.cols ? from.data[row * from.ld + j] : 0.0F;
-    bad += isfinite(x) ? 0 : 1;
-    to[row * rows.padded_dim + j] = x;
-  }
-  bad = block_reduce_sum<kRowThreads>(bad, scratch);
-  if (threadIdx.x == 0) {
-    rows.gate[row] = bad == 0 ? 0 : ~uint64_t{0};
-    rows.pending[row] = 0;
-    kept[row] = 0;
-    status[row] = bad == 0 ? RowStatus::kOk : RowStatus::kNonFiniteQuery;
-  }
-}
-
-// Block per row: sets *bad when topk_check::row_values would throw.
-__global__ void __launch_bounds__(kRowThreads) topk_check_kernel(TopKInput in, unsigned* bad) {
-  const int64_t row = blockIdx.x;
-  bool wrong = false;
-  if (in.mask_of_row != nullptr) {
-    const int mask = in.mask_of_row[row];
-    wrong = mask < -1 || mask >= (in.masks == nullptr ? 0 : in.num_masks);
-  }
-  const auto outside = [&](int64_t id) { return id < 0 || id >= in.items.rows; };
-  if (in.exclude.offsets != nullptr) {
-    for (int64_t i = in.exclude.offsets[row] + threadIdx.x; i < in.exclude.offsets[row + 1];
-         i += kRowThreads) {
-      wrong = wrong || outside(in.exclude.values[i]);
-    }
-  }
-  if (in.adjust.offsets != nullptr) {
-    for (int64_t i = in.adjust.offsets[row] + threadIdx.x; i < in.adjust.offsets[row + 1];
-         i += kRowThreads) {
-      wrong = wrong || outside(in.adjust.values[i]) || !(in.adjust_delta[i] < INFINITY);
-    }
-  }
-  if (wrong) atomicOr(bad, 1U);
-}
-
-// Block per row: the row's part of the unsorted list.
-__global__ void __launch_bounds__(kRowThreads)
-    topk_list_kernel(TopKInput in, ListedItems listed, uint64_t* keys, uint32_t* delta_bits) {
-  const int64_t row = blockIdx.x;
-  const uint64_t row_bits = static_cast<uint64_t>(row) << 32;
-  int64_t to = listed.begin(row);
-  if (in.exclude.offsets != nullptr) {
-    const int64_t begin = in.exclude.offsets[row];
-    const int64_t count = in.exclude.offsets[row + 1] - begin;
-    for (int64_t i = threadIdx.x; i < count; i += kRowThreads) {
-      keys[to + i] = row_bits | static_cast<uint64_t>(in.exclude.values[begin + i]);
-      delta_bits[to + i] = __float_as_uint(-INFINITY);
-    }
-    to += count;
-  }
-  if (in.adjust.offsets != nullptr) {
-    const int64_t begin = in.adjust.offsets[row];
-    const int64_t count = in.adjust.offsets[row + 1] - begin;
-    for (int64_t i = threadIdx.x; i < count; i += kRowThreads) {
-      keys[to + i] = row_bits | static_cast<uint64_t>(in.adjust.values[begin + i]);
-      delta_bits[to + i] = __float_as_uint(in.adjust_delta[begin + i]);
-    }
-  }
-}
-
-std::vector<int64_t> offsets_to_host(const JaggedView<int64_t>& list, cudaStream_t stream) {
-  return list.offsets == nullptr ? std::vector<int64_t>{}
-                                 : to_host(list.offsets, list.rows + 1, stream);
-}
-
-// Throws what topk_check says of the lists and masks. Synchronises. Returns the host's copy of the
-// offsets.
-struct Offsets {
-  std::vector<int64_t> exclude, adjust;
-
-  int64_t at(int64_t row) const {
-    return (exclude.empty() ? 0 : exclude[row]) + (adjust.empty() ? 0 : adjust[row]);
-  }
-};
-
-Offsets check_values(const TopKInput& in, cudaStream_t stream) {
-  Offsets offsets{offsets_to_host(in.exclude, stream), offsets_to_host(in.adjust, stream)};
-  TopKInput host = in;
-  host.exclude.offsets = offsets.exclude.empty() ? nullptr : offsets.exclude.data();
-  host.adjust.offsets = offsets.adjust.empty() ? nullptr : offsets.adjust.data();
-  topk_check::offsets(host);
-  const int64_t batch = in.queries.rows;
-  if (offsets.at(batch) == 0 && in.mask_of_row == nullptr) return offsets;
-
-  const Scratch<unsigned> bad(1, stream);
-  check(cudaMemsetAsync(bad.data(), 0, sizeof(unsigned), stream), "topk check");
-  check(launch(topk_check_kernel,
-               {.grid = static_cast<unsigned>(batch),
-                .block = kRowThreads,
-                .stream = stream,
-                .name = "topk_check"},
-               in, bad.data()),
-        "topk check");
-  if (to_host(bad.data(), 1, stream)[0] == 0) return offsets;
-
-  // Something is wrong: let the host find it and say so.
-  const auto fetch = [&](const auto* values, const std::vector<int64_t>& of) {
-    return to_host(values, of.empty() ? 0 : of.back(), stream);
-  };
-  const auto exclude = fetch(in.exclude.values, offsets.exclude);
-  const auto adjust = fetch(in.adjust.values, offsets.adjust);
-  const auto deltas = fetch(in.adjust_delta, offsets.adjust);
-  const auto masks = to_host(in.mask_of_row, in.mask_of_row == nullptr ? 0 : batch, stream);
-  host.exclude.values = exclude.data();
-  host.adjust.values = adjust.data();
-  host.adjust_delta = deltas.data();
-  host.mask_of_row = masks.empty() ? nullptr : masks.data();
-  for (int64_t row = 0; row < batch; ++row) topk_check::row_values(host, row);
-  return offsets;
-}
-
-// The lists of all rows, sorted; owns the memory behind ListedItems.
-class SortedLists {
- public:
-  SortedLists(const TopKInput& in, const Offsets& offsets, cudaStream_t stream)
-      : size_(offsets.at(in.queries.rows)), keys_(size_, stream), delta_bits_(size_, stream) {
-    if (size_ == 0) return;
-    const int64_t batch = in.queries.rows;
-    const Scratch<uint64_t> keys(size_, stream);
-    const Scratch<uint32_t> delta_bits(size_, stream);
-    listed_ = {nullptr, nullptr, in.exclude.offsets, in.adjust.offsets};
-    check(launch(topk_list_kernel,
-                 {.grid = static_cast<unsigned>(batch),
-                  .block = kRowThreads,
-                  .stream = stream,
-                  .name = "topk_list"},
-                 in, listed_, keys.data(), delta_bits.data()),
-          "topk lists");
-    const int bits = 32 + std::max(1, static_cast<int>(std::bit_width<uint64_t>(batch - 1)));
-    const size_t bytes = sort_pairs_workspace_bytes<uint64_t>(size_, 0, bits);
-    const Scratch<unsigned char> workspace(bytes, stream);
-    sort_pairs<uint64_t>(workspace.data(), bytes, keys.data(), keys_.data(), delta_bits.data(),
-                         delta_bits_.data(), size_, 0, bits, stream);
-    listed_.keys = keys_.data();
-    listed_.delta_bits = delta_bits_.data();
-    for (int64_t r = 0; r < batch; ++r) {
-      longest_ = std::max(longest_, offsets.at(r + 1) - offsets.at(r));
-    }
-  }
-
-  const ListedItems& view() const { return listed_; }
-  int64_t longest() const { return longest_; }  // entries of the longest row
-
- private:
-  int64_t size_;
-  Scratch<uint64_t> keys_;
-  Scratch<uint32_t> delta_bits_;
-  ListedItems listed_{};
-  int64_t longest_ = 0;
-};
+// Up to so many rows, reading the floats once is cheaper than quantising them for one call.
+constexpr int64_t kDirectRows = 8;
+constexpr int64_t kMaxAdjusted = int64_t{65535} * kScoreThreads;  // what a grid can cover
 
 bool rows_are_aligned(MatrixView<const float> m) {
   return m.ld % 4 == 0 && reinterpret_cast<uintptr_t>(m.data) % 16 == 0;
 }
 
+// Whether this call scans codes.
+bool wants_codes(const TopKInput& in, const TopKOptions& options) {
+  if (options.scan == TopKScan::kReference) return false;
+  if (!DeviceItems::supports(in.items.rows, in.items.cols)) return false;
+  if (options.scan != TopKScan::kAuto) return true;
+  return (options.items != nullptr || in.queries.rows > kDirectRows) && 4 * in.k <= in.items.rows;
+}
+
 }  // namespace
 
-void topk(const TopKInput& in, const TopKOutput& out, void* stream_handle, int64_t scratch_keys) {
+// Memory and steps for up to `slab` rows at a time.
+class TopKSearch {
+ public:
+  TopKSearch(MatrixView<const float> matrix, const TopKOptions& options, const DeviceItems* items,
+             int64_t slab, const TopKPlan& plan, cudaStream_t stream)
+      : stream_(stream),
+        slab_(slab),
+        options_(options),
+        plan_(plan),
+        multiprocessors_(attribute(cudaDevAttrMultiProcessorCount)),
+        codes_(items != nullptr ? items->codes() : ItemCodes{}),
+        parts_(parts(slab)),
+        padded_dim_(ceil_div<int64_t>(matrix.cols, 8) * 8),
+        key_stride_(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(plan.keep)))),
+        queries_(slab * padded_dim_, stream),
+        row_codes_(slab * codes_.chunks * kCodeChunk, stream),
+        bounds_(slab, stream),
+        thresholds_(2 * slab, stream),
+        hits_(slab, stream),
+        gates_(slab, stream),
+        candidates_(slab * stride(), stream),
+        lists_(kNumLists * slab, stream),
+        list_sizes_(kNumLists, stream),
+        segment_counts_(slab * parts_, stream),
+        keys_(2 * slab * key_stride_, stream),
+        counts_(2 * slab, stream),
+        paths_(1, stream) {}
+
+  // The best of rows that `in` and `out` begin with, at most `slab`.
+  void run(const TopKInput& in, const TopKOutput& out, const SortedLists& lists, int64_t first_row,
+           cudaStream_t stream) {
+    stream_ = stream;
+    if (first_row == 0) {
+      check(cudaMemsetAsync(paths_.data(), 0, sizeof(PathCounts), stream_), "topk");
+      if (in.masks != nullptr && codes_.chunks != 0) count_masks(in);
+    }
+    if (codes_.chunks != 0) {
+      scan_rows(in, out, lists.view(first_row));
+    } else {
+      prepare(in, out);
+    }
+    score_everything(in, lists.view(first_row));
+    const BestKeys keys = add_adjusted(in, lists.view(first_row), lists.longest());
+    launch_rows(topk_sort_kernel, "topk_sort", in.queries.rows, keys, out);
+  }
+
+  // Makes room for what `run` counts of this many masks.
+  void expect_masks(int64_t count) {
+    if (mask_counts_.has_value() && count <= max_masks_) return;
+    mask_counts_.emplace(count, stream_);
+    max_masks_ = count;
+  }
+
+  // Synchronises.
+  TopKPaths paths() const {
+    const PathCounts counts = to_host(paths_.data(), 1, stream_)[0];
+    return {counts.gathered, counts.too_many, counts.too_few, counts.reference};
+  }
+
+ private:
+  enum List : int { kScan, kAgain, kOnceMore, kGather, kReference, kNumLists };
+
+  static int attribute(cudaDeviceAttr which) {
+    int device = 0;
+    int value = 0;
+    check(cudaGetDevice(&device), "topk");
+    check(cudaDeviceGetAttribute(&value, which, device), "topk");
+    return value;
+  }
+
+  // Ranges of items that the reference takes apart: enough of them to fill the device, where no
+  // other memory is in use.
+  int64_t parts(int64_t slab) const {
+    const int64_t segment = segment_size(plan_.keep);
+    if (codes_.chunks != 0) return std::max<int64_t>(1, plan_.capacity / segment);
+    const int64_t wanted =
+        ceil_div<int64_t>(4 * multiprocessors_, ceil_div<int64_t>(slab, kRowGroup));
+    return std::max<int64_t>(1, std::min(wanted, options_.scratch_keys / segment / slab));
+  }
+  int64_t stride() const {
+    return std::max(parts_ * segment_size(plan_.keep), codes_.chunks != 0 ? plan_.capacity : 0);
+  }
+
+  Rows rows() const {
+    return {queries_.data(), padded_dim_,        row_codes_.data(),
+            bounds_.data(),  thresholds_.data(), thresholds_.data() + slab_,
+            hits_.data(),    gates_.data(),      candidates_.data(),
+            stride(),        plan_.capacity};
+  }
+  RowList list(List which) const {
+    return {lists_.data() + which * slab_, list_sizes_.data() + which};
+  }
+  BestKeys best() const { return {keys_.data(), counts_.data(), key_stride_}; }
+  BestKeys other() const {
+    return {keys_.data() + slab_ * key_stride_, counts_.data() + slab_, key_stride_};
+  }
+  Segments segments() const {
+    return {segment_counts_.data(), static_cast<int>(parts_), segment_size(plan_.keep)};
+  }
+
+  // A block per row.
+  template <class... P, class... A>
+  void launch_rows(void (*kernel)(P...), const char* name, int64_t rows, A&&... arguments) {
+    check(launch(kernel,
+                 {.grid = static_cast<unsigned>(rows),
+                  .block = kSelectThreads,
+                  .stream = stream_,
+                  .name = name},
+                 std::forward<A>(arguments)...),
+          name);
+  }
+
+  void count_masks(const TopKInput& in) {
+    check(cudaMemsetAsync(mask_counts_->data(), 0, in.num_masks * sizeof(unsigned), stream_),
+          "topk masks");
+    const int64_t blocks = ceil_div<int64_t>(ceil_div<int64_t>(in.items.rows, 64), kPrepareThreads);
+    const dim3 grid(static_cast<unsigned>(in.num_masks),
+                    static_cast<unsigned>(std::min<int64_t>(blocks, 2 * multiprocessors_)));
+    check(
+        launch(
+            topk_mask_count_kernel,
+            {.grid = grid, .block = kPrepareThreads, .stream = stream_, .name = "topk_mask_count"},
+            in, mask_counts_->data()),
+        "topk masks");
+  }
+
+  void prepare(const TopKInput& in, const TopKOutput& out) {
+    check(cudaMemsetAsync(list_sizes_.data(), 0, kNumLists * sizeof(unsigned), stream_), "topk");
+    const int64_t limit = options_.gather_limit >= 0 ? options_.gather_limit : plan_.capacity;
+    const Ways ways{list(kScan),
+                    list(kGather),
+                    list(kReference),
+                    in.masks != nullptr && codes_.chunks != 0 ? mask_counts_->data() : nullptr,
+                    static_cast<unsigned>(std::min<int64_t>(limit, UINT_MAX)),
+                    paths_.data()};
+    check(launch(topk_prepare_kernel,
+                 {.grid = static_cast<unsigned>(
+                      ceil_div<int64_t>(in.queries.rows, kPrepareThreads / 32)),
+                  .block = kPrepareThreads,
+                  .stream = stream_,
+                  .name = "topk_prepare"},
+                 in, rows(), codes_.chunks, ways, queries_.data(), counts_.data(), out.status),
+          "topk prepare");
+  }
+
+  void scan_rows(const TopKInput& in, const TopKOutput& out, const ListedItems& listed) {
+    prepare(in, out);
+    const int64_t batch = in.queries.rows;
+    const auto scan = [&](List which, const TileSet& tiles) {
+      scan_tiles({in, listed, codes_, rows(), list(which), tiles}, options_.scan, multiprocessors_,
+                 stream_);
+    };
+    const auto refine = [&](int64_t rank) {
+      launch_rows(topk_refine_kernel, "topk_refine", batch, in, rows(), list(kScan), rank,
+                  options_.forced_threshold);
+    };
+    const auto merge = [&](List which, List again) {
+      const bool last = again == kNumLists;
+      const Repair repair{last ? RowList{} : list(again), list(kReference), last, paths_.data()};
+      launch_rows(topk_merge_kernel, "topk_merge", batch, in, rows(), list(which), other(), best(),
+                  plan_.keep, repair);
+    };
+
+    if (in.masks != nullptr) {
+      check(launch(topk_gather_kernel,
+                   {.grid = static_cast<unsigned>(8 * multiprocessors_),
+                    .block = kGatherThreads,
+                    .stream = stream_,
+                    .name = "topk_gather"},
+                   in, listed, rows(), list(kGather)),
+            "topk gather");
+      merge(kGather, kNumLists);
+    }
+    const int tiles = codes_.num_tiles;
+    const int seeds = ceil_div(tiles, plan_.seed);
+    const int warm = ceil_div(tiles, plan_.warm);
+    scan(kScan, {seeds, plan_.seed, 0});
+    if (plan_.seed > 1) refine(plan_.seed_rank);
+    if (plan_.warm < plan_.seed) {
+      scan(kScan, {warm - seeds, plan_.warm, plan_.seed / plan_.warm});
+      if (plan_.warm > 1) refine(plan_.warm_rank);
+    }
+    if (plan_.warm > 1) scan(kScan, {tiles - warm, 1, plan_.warm});
+    merge(kScan, kAgain);
+    scan(kAgain, {tiles, 1, 0});
+    merge(kAgain, kOnceMore);
+    scan(kOnceMore, {tiles, 1, 0});
+    merge(kOnceMore, kNumLists);
+  }
+
+  void score_everything(const TopKInput& in, const ListedItems& listed) {
+    const auto score =
+        rows_are_aligned(in.items) ? topk_reference_kernel<true> : topk_reference_kernel<false>;
+    const int64_t units = ceil_div<int64_t>(in.queries.rows, kRowGroup) * parts_;
+    launch_rows(score, "topk_reference", std::min<int64_t>(units, 4 * multiprocessors_), in, listed,
+                rows(), list(kReference), segments(), plan_.keep);
+    launch_rows(topk_reference_merge_kernel, "topk_reference_merge", in.queries.rows, rows(),
+                list(kReference), segments(), best(), plan_.keep, paths_.data());
+  }
+
+  // Returns where the best keys are then.
+  BestKeys add_adjusted(const TopKInput& in, const ListedItems& listed, int64_t longest) {
+    BestKeys from = best();
+    BestKeys to = other();
+    const int64_t step = std::min(stride(), kMaxAdjusted);
+    for (int64_t skip = 0; skip < longest; skip += step) {
+      const int64_t entries = std::min(step, longest - skip);
+      const dim3 grid(static_cast<unsigned>(in.queries.rows),
+                      static_cast<unsigned>(ceil_div<int64_t>(entries, kScoreThreads)));
+      check(
+          launch(topk_adjusted_kernel,
+                 {.grid = grid, .block = kScoreThreads, .stream = stream_, .name = "topk_adjusted"},
+                 in, rows(), listed, skip),
+          "topk adjusted");
+      launch_rows(topk_select_kernel, "topk_select", in.queries.rows, rows(), from, to, plan_.keep);
+      std::swap(from, to);
+    }
+    return from;
+  }
+
+  cudaStream_t stream_;
+  const int64_t slab_;
+  const TopKOptions options_;
+  const TopKPlan plan_;
+  const int multiprocessors_;
+  const ItemCodes codes_;
+  const int64_t parts_, padded_dim_, key_stride_;
+  Scratch<double> queries_;
+  Scratch<int8_t> row_codes_;
+  Scratch<RowBound> bounds_;
+  Scratch<float> thresholds_;
+  Scratch<unsigned> hits_;
+  Scratch<uint64_t> gates_, candidates_;
+  Scratch<int> lists_;
+  Scratch<unsigned> list_sizes_;
+  Scratch<int64_t> segment_counts_;
+  std::optional<Scratch<unsigned>> mask_counts_;
+  int64_t max_masks_ = 0;
+  Scratch<uint64_t> keys_;
+  Scratch<int64_t> counts_;
+  Scratch<PathCounts> paths_;
+};
+
+void topk(const TopKInput& in, const TopKOutput& out, void* stream_handle,
+          const TopKOptions& options) {
   const auto stream = static_cast<cudaStream_t>(stream_handle);
   const int64_t batch = in.queries.rows;
-  const int64_t items = in.items.rows;
   if (batch == 0) return;
-  const Offsets offsets = check_values(in, stream);
+  const ListOffsets offsets = check_lists(in, stream);
   const SortedLists lists(in, offsets, stream);
 
-  const int64_t keep = std::min(in.k, items);
-  const int64_t least = std::max<int64_t>(256, 2 * keep);
-  const int64_t capacity =
-      std::max<int64_t>(1, std::min({items, kMaxChunk, std::max(least, scratch_keys / batch)}));
-  const int64_t padded_dim = ceil_div<int64_t>(in.items.cols, 8) * 8;
-  const int64_t stride = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(keep)));
-  const Scratch<double> queries(batch * padded_dim, stream);
-  const Scratch<uint64_t> gates(batch, stream);
-  const Scratch<unsigned> pending(batch, stream);
-  const Scratch<uint64_t> candidates(batch * capacity, stream);
-  const Scratch<uint64_t> keys_a(batch * stride, stream), keys_b(batch * stride, stream);
-  const Scratch<int64_t> count_a(batch, stream), count_b(batch, stream);
-  const RowState rows{queries.data(), padded_dim,        gates.data(),
-                      pending.data(), candidates.data(), capacity};
-  BestKeys best{keys_a.data(), count_a.data(), stride};
-  BestKeys next{keys_b.data(), count_b.data(), stride};
-
-  const dim3 row_grid(static_cast<unsigned>(batch));
-  const auto keep_best = [&] {
-    check(
-        launch(topk_select_kernel,
-               {.grid = row_grid, .block = kSelectThreads, .stream = stream, .name = "topk_select"},
-               rows, best, next, keep),
-        "topk select");
-    std::swap(best, next);
-  };
-
-  check(launch(topk_prepare_kernel,
-               {.grid = row_grid, .block = kRowThreads, .stream = stream, .name = "topk_prepare"},
-               in.queries, queries.data(), rows, best.count, out.status),
-        "topk prepare");
-  const auto score =
-      rows_are_aligned(in.items) ? topk_score_kernel<true> : topk_score_kernel<false>;
-  for (int64_t first = 0; first < items;) {
-    const int64_t end = std::min({items, first + std::max(least, first), first + capacity});
-    const dim3 grid(static_cast<unsigned>(ceil_div<int64_t>(batch, kRowGroup)),
-                    static_cast<unsigned>(ceil_div<int64_t>(end - first, kItemsPerBlock)));
-    check(launch(score,
-                 {.grid = grid, .block = kScoreThreads, .stream = stream, .name = "topk_score"}, in,
-                 rows, lists.view(), first, end),
-          "topk score");
-    keep_best();
-    first = end;
+  std::optional<DeviceItems> quantized;
+  const DeviceItems* items = nullptr;
+  if (wants_codes(in, options)) {
+    items = options.items != nullptr ? options.items : &quantized.emplace(in.items, stream_handle);
   }
-  for (int64_t skip = 0; skip < lists.longest(); skip += capacity) {
-    const int64_t entries = std::min(capacity, lists.longest() - skip);
-    const dim3 grid(row_grid.x, static_cast<unsigned>(ceil_div<int64_t>(entries, kScoreThreads)));
-    check(launch(topk_adjusted_kernel,
-                 {.grid = grid, .block = kScoreThreads, .stream = stream, .name = "topk_adjusted"},
-                 in, rows, lists.view(), skip),
-          "topk adjusted");
-    keep_best();
+  const TopKPlan plan = make_plan(in.items.rows, in.k, kItemTile, options);
+  const int64_t row_keys = items != nullptr ? plan.capacity : segment_size(plan.keep);
+  const int64_t slab = std::clamp<int64_t>(options.scratch_keys / row_keys, 1, batch);
+  TopKSearch search(in.items, options, items, slab, plan, stream);
+  search.expect_masks(in.num_masks);
+  for (int64_t first = 0; first < batch; first += slab) {
+    const int64_t rows = std::min(slab, batch - first);
+    TopKInput part = in;
+    part.queries = {in.queries.row(first), rows, in.queries.cols, in.queries.ld};
+    if (in.mask_of_row != nullptr) part.mask_of_row = in.mask_of_row + first;
+    const TopKOutput part_out{{out.ids.row(first), rows, out.ids.cols, out.ids.ld},
+                              {out.scores.row(first), rows, out.scores.cols, out.scores.ld},
+                              out.count + first,
+                              out.status + first};
+    search.run(part, part_out, lists, first, stream);
   }
-  check(launch(topk_sort_kernel,
-               {.grid = row_grid, .block = kSelectThreads, .stream = stream, .name = "topk_sort"},
-               best, out),
-        "topk sort");
+  if (options.paths != nullptr) *options.paths = search.paths();
   check(cudaStreamSynchronize(stream), "topk");
+}
+
+struct TopKSession::State {
+  State(const DeviceItems& device_items, int64_t max_rows, int64_t k, cudaStream_t on,
+        const TopKOptions& all)
+      : stream(on),
+        options(all),
+        search(device_items.items(), all,
+               all.scan == TopKScan::kReference ? nullptr : &device_items, max_rows,
+               make_plan(device_items.items().rows, k, kItemTile, all), on) {}
+
+  const cudaStream_t stream;
+  const TopKOptions options;
+  TopKSearch search;
+  // What the graph was recorded with; its memory is the search's.
+  TopKInput in;
+  TopKOutput out;
+  std::optional<SortedLists> no_lists;
+  std::optional<LaunchGraph> graph;
+  int64_t recordings = 0;
+};
+
+TopKSession::TopKSession(const DeviceItems& items, int64_t max_rows, int64_t k, void* stream,
+                         const TopKOptions& options)
+    : state_(std::make_unique<State>(items, max_rows, k, static_cast<cudaStream_t>(stream),
+                                     options)) {}
+TopKSession::~TopKSession() = default;
+
+int64_t TopKSession::recordings() const {
+  return state_->recordings;
+}
+
+void TopKSession::topk(const TopKInput& in, const TopKOutput& out) {
+  static_assert(std::has_unique_object_representations_v<TopKInput> &&
+                std::has_unique_object_representations_v<TopKOutput>);
+  if (in.queries.rows == 0) return;
+  State& s = *state_;
+  const ListOffsets offsets = check_lists(in, s.stream);
+  if (offsets.at(in.queries.rows) != 0) {
+    s.graph.reset();
+    s.search.expect_masks(in.num_masks);
+    s.search.run(in, out, SortedLists(in, offsets, s.stream), 0, s.stream);
+  } else {
+    const bool same = s.graph.has_value() && std::memcmp(&s.in, &in, sizeof in) == 0 &&
+                      std::memcmp(&s.out, &out, sizeof out) == 0;
+    if (!same) {
+      s.search.expect_masks(in.num_masks);
+      s.in = in;
+      s.out = out;
+      s.no_lists.emplace(in, offsets, s.stream);
+      s.graph.emplace([&s](void* on) {
+        s.search.run(s.in, s.out, *s.no_lists, 0, static_cast<cudaStream_t>(on));
+      });
+      ++s.recordings;
+    }
+    s.graph->replay(s.stream);
+  }
+  if (s.options.paths != nullptr) *s.options.paths = s.search.paths();
+  check(cudaStreamSynchronize(s.stream), "topk");
 }
 
 void score_pairs(MatrixView<const float> queries, MatrixView<const float> items,

@@ -1,18 +1,48 @@
 // CUDA implementation of kernels/topk.h; arguments have passed topk_check::shapes.
 #pragma once
 
+#include "kernels/cuda/topk_items.h"
 #include "kernels/topk.h"
+
+#include <limits>
 
 namespace hypertower::cuda {
 
-// Candidates that a call may hold for all rows together, 8 bytes each: enough for large chunks of
-// items, small against the vectors.
-inline constexpr int64_t kTopKScratchKeys = int64_t{1} << 24;
+// How the items are looked at. kAuto: int8 where the items are quantised already or enough rows
+// repay doing it, by the widest instruction the device has.
+enum class TopKScan : uint8_t {
+  kAuto,
+  kDot,        // int8 dot products of plain threads, for few rows
+  kMma,        // int8 tensor cores of sm_80
+  kWgmma,      // int8 tensor cores of sm_90a
+  kReference,  // canonical scores of everything
+};
 
-// A smaller `scratch_keys` means smaller chunks and never another result; a chunk is at least 256
-// items or 2 k.
+// Rows by what became of them. Their sum is not the batch: most rows take none of these ways.
+struct TopKPaths {
+  int64_t gathered = 0;   // their mask passes so few items that those were scored at once
+  int64_t too_many = 0;   // more candidates than a row may store: scanned again
+  int64_t too_few = 0;    // the threshold was too high: scanned again
+  int64_t reference = 0;  // scored as a whole
+};
+
+// The defaults are for callers, all but `items`; the rest is for tests. No option changes a result.
+struct TopKOptions {
+  // The same items, quantised before; null: this call does it, if it pays.
+  const DeviceItems* items = nullptr;
+  TopKScan scan = TopKScan::kAuto;
+  // Candidates held for all rows of a pass together, 8 bytes each; more rows take more passes.
+  int64_t scratch_keys = int64_t{1} << 24;
+  int64_t capacity = 0;       // candidates of a row, at least k; 0: by k
+  int64_t seed_stride = 0;    // every so manieth tile sets the first threshold; 0: by capacity
+  int64_t warm_stride = 0;    // the same of the second threshold, divides seed_stride
+  int64_t gather_limit = -1;  // allowed items of a row that is gathered; -1: capacity
+  float forced_threshold = std::numeric_limits<float>::quiet_NaN();  // in place of sampled ones
+  TopKPaths* paths = nullptr;                                        // filled where not null
+};
+
 void topk(const TopKInput& in, const TopKOutput& out, void* stream,
-          int64_t scratch_keys = kTopKScratchKeys);
+          const TopKOptions& options = {});
 
 void score_pairs(MatrixView<const float> queries, MatrixView<const float> items,
                  MatrixView<const int64_t> ids, MatrixView<float> out, void* stream);

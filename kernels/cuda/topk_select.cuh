@@ -1,9 +1,10 @@
-// The best keys of each row: a radix select over what was kept and what came in, and the final
+// The best keys of each row: a radix select over lists of keys in device memory, and the final
 // sort. A block per row, any k. Part of topk.cu.
 #pragma once
 
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/topk_score.cuh"
+#include "kernels/cuda/topk_rows.cuh"
+#include "kernels/topk_key.h"
 
 namespace hypertower::cuda {
 
@@ -67,29 +68,62 @@ __device__ inline uint64_t select_threshold(const RowKeys& keys, int64_t k) {
   return prefix;
 }
 
-// Block per row: the best `keep` of `from` and the candidates go to `to`; closes the gate to what
-// can no longer enter and empties the candidates.
-__global__ void __launch_bounds__(kSelectThreads)
-    topk_select_kernel(RowState rows, BestKeys from, BestKeys to, int64_t keep) {
+// Moves the keys that `wanted` to the front of keys[to...), reading keys[from, from + count), and
+// returns the end of what was written. REQUIRES: to <= from. In place: what a step of the block
+// writes lies before what later steps read. All threads of the block call; they see the result.
+template <class Wanted>
+__device__ inline int64_t compact(uint64_t* keys, int64_t to, int64_t from, int64_t count,
+                                  const Wanted& wanted) {
+  SHARED(int64_t, scan, [33]);
+  for (int64_t begin = 0; begin < count; begin += kSelectThreads) {
+    const int64_t i = begin + threadIdx.x;
+    const uint64_t key = i < count ? keys[from + i] : 0;
+    const bool keep = i < count && wanted(key);
+    int64_t total;
+    const int64_t through = block_inclusive_sum<kSelectThreads>(int64_t{keep}, scan, &total);
+    if (keep) keys[to + through - 1] = key;
+    to += total;
+  }
+  __syncthreads();
+  return to;
+}
+
+// Keeps the best `keep` of keys[0, count) in place, count > keep. Returns the least of them.
+__device__ inline uint64_t keep_best(uint64_t* keys, int64_t count, int64_t keep) {
+  const uint64_t threshold = select_threshold({keys, count, nullptr, count}, keep);
+  compact(keys, 0, 0, count, [&](uint64_t key) { return key >= threshold; });
+  return threshold;
+}
+
+// The best `keep` of `keys` to `to`, in any order. Returns the least of them, or 0 when there were
+// not more than `keep`. All threads of the block call; they see the result.
+__device__ inline uint64_t copy_best(const RowKeys& keys, int64_t keep, uint64_t* to) {
   SHARED(unsigned, written, );
-  const int64_t row = blockIdx.x;
-  const RowKeys keys{from.keys + row * from.stride, from.count[row],
-                     rows.candidates + row * rows.capacity,
-                     from.count[row] + static_cast<int64_t>(rows.pending[row])};
   uint64_t threshold = 0;
   if (keys.size > keep) threshold = select_threshold(keys, keep);
   if (threadIdx.x == 0) written = 0;
   __syncthreads();
   for (int64_t i = threadIdx.x; i < keys.size; i += kSelectThreads) {
     const uint64_t key = keys[i];
-    if (key >= threshold) to.keys[row * to.stride + atomicAdd(&written, 1U)] = key;
+    if (key >= threshold) to[atomicAdd(&written, 1U)] = key;
   }
   __syncthreads();
-  if (threadIdx.x == 0) {
-    to.count[row] = written;
-    rows.pending[row] = 0;
-    if (threshold > rows.gate[row]) rows.gate[row] = threshold;
-  }
+  return threshold;
+}
+
+// Block per row: the best `keep` of `from` and the candidates go to `to`; closes the gate to what
+// can no longer enter and empties the candidates.
+__global__ void __launch_bounds__(kSelectThreads)
+    topk_select_kernel(Rows rows, BestKeys from, BestKeys to, int64_t keep) {
+  const int64_t row = blockIdx.x;
+  const RowKeys keys{from.keys + row * from.stride, from.count[row],
+                     rows.candidates + row * rows.stride,
+                     from.count[row] + static_cast<int64_t>(rows.hits[row])};
+  const uint64_t threshold = copy_best(keys, keep, to.keys + row * to.stride);
+  if (threadIdx.x != 0) return;
+  to.count[row] = min(keys.size, keep);
+  rows.hits[row] = 0;
+  if (threshold > rows.gate[row]) rows.gate[row] = threshold;
 }
 
 // Block per row: bitonic sort of the kept keys, best first, and the row of the result.

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <exception>
+#include <limits>
 
 #include "kernels/error.h"
 #include "model/json.h"
@@ -39,7 +40,7 @@ nlohmann::json dict_to_json(const py::dict& dict, const std::string& path) {
   return out;
 }
 
-// `requests[3]` in front of what a single element complains about.
+// parse(element, "requests[3]") for each of them.
 template <class T, class Parse>
 std::vector<T> parse_list(py::handle list, const std::string& name, Parse parse) {
   if (py::isinstance<py::dict>(list) || py::isinstance<py::str>(list) ||
@@ -53,14 +54,24 @@ std::vector<T> parse_list(py::handle list, const std::string& name, Parse parse)
   std::vector<T> out;
   for (py::handle element : list) {
     const std::string path = name + "[" + std::to_string(out.size()) + "]";
-    nlohmann::json j = to_json(element, path);
-    try {
-      out.push_back(parse(j));
-    } catch (const Error& e) {
-      throw Error(e.kind(), path + ": " + e.what(), path + "." + e.field());
-    }
+    out.push_back(parse(to_json(element, path), path));
   }
   return out;
+}
+
+bool is_datetime64(py::handle value) {
+  if (!py::hasattr(value, "dtype") || !py::hasattr(value.attr("dtype"), "kind")) return false;
+  return py::str(value.attr("dtype").attr("kind")).equal(py::str("M"));
+}
+
+// Seconds, as of a datetime without a zone (UTC); NaT is missing. `tolist` would give integers for
+// nanoseconds and dates for days.
+nlohmann::json datetime64_to_json(py::handle value, const std::string& path) {
+  if (value.attr("ndim").cast<int>() > 0) return list_to_json(value, path);
+  const auto microseconds = value.attr("astype")("datetime64[us]").attr("astype")("int64");
+  const auto since_1970 = microseconds.cast<int64_t>();
+  if (since_1970 == std::numeric_limits<int64_t>::min()) return nullptr;  // NaT
+  return static_cast<double>(since_1970) / 1e6;
 }
 
 }  // namespace
@@ -91,6 +102,7 @@ nlohmann::json to_json(py::handle value, const std::string& path) {
     }
     return when.attr("timestamp")().cast<double>();
   }
+  if (is_datetime64(value)) return datetime64_to_json(value, path);
   if (py::hasattr(value, "tolist")) {  // numpy scalars and arrays
     return to_json(value.attr("tolist")(), path);
   }
@@ -126,12 +138,15 @@ py::object from_json(const nlohmann::json& value) {
 
 std::vector<Request> to_requests(py::handle requests) {
   return parse_list<Request>(requests, "requests",
-                             [](const nlohmann::json& j) { return request_from_json(j); });
+                             [](const nlohmann::json& j, const std::string& path) {
+                               return request_from_json(j, {}, path);
+                             });
 }
 
 std::vector<Event> to_events(py::handle events) {
-  return parse_list<Event>(events, "events",
-                           [](const nlohmann::json& j) { return event_from_json(j); });
+  return parse_list<Event>(events, "events", [](const nlohmann::json& j, const std::string& path) {
+    return event_from_json(j, path);
+  });
 }
 
 std::optional<Filter> to_filter(py::handle where) {

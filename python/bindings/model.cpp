@@ -10,6 +10,7 @@
 #include "kernels/error.h"
 #include "model/architecture.h"
 #include "model/config_tree.h"
+#include "model/event_check.h"
 #include "model/json.h"
 #include "model/model_directory.h"
 #include "model/recommender.h"
@@ -90,12 +91,16 @@ void bind_people(py::module_& m) {
       .def(py::init([] { return std::make_shared<PeopleInMemory>(std::vector<Person>{}); }))
       .def(
           "observe",
-          [](PeopleInMemory& self, const py::object& events) {
+          [](PeopleInMemory& self, const py::object& events, const Recommender& model) {
             const std::vector<Event> parsed = to_events(events);
             py::gil_scoped_release release;
+            for (size_t i = 0; i < parsed.size(); ++i) {
+              check_event(model.encoder().features(), parsed[i].what,
+                          "events[" + std::to_string(i) + "]");
+            }
             return self.observe(parsed);
           },
-          py::arg("events"))
+          py::arg("events"), py::arg("model"), "Takes all of the events, or none on an error.")
       .def(
           "find",
           [](const PeopleInMemory& self, const std::string& user) -> py::object {

@@ -68,6 +68,20 @@ def _run_program(name: str, arguments: Sequence[str]) -> int:
     os.execv(path, [path, *arguments])
 
 
+def _bench(arguments: Sequence[str]) -> int:
+    """Runs scripts/bench of the checkout that this package or the working directory lies in."""
+    from pathlib import Path
+
+    for place in (Path(__file__).absolute(), Path.cwd() / "here"):
+        for folder in place.parents:
+            script = folder / "scripts" / "bench"
+            if script.is_file() and (folder / "kernels" / "topk.h").is_file():
+                os.execv(script, [str(script), *arguments])
+    print("hypertower: benchmarks run from a checkout of the project, and neither this package nor "
+          "the working directory lies in one.", file=sys.stderr)
+    return 1
+
+
 def _recommend(args: argparse.Namespace) -> int:
     from .recommender import Recommender
 
@@ -208,8 +222,13 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", add_help=False, help="train, measure and export a model")
     commands.add_parser("serve", add_help=False, help="serve a model directory over HTTP")
+    commands.add_parser("bench", add_help=False,
+                        help="topk|embedding|loss|serve [--quick] [--json FILE]: from a checkout, "
+                             "against peers and the limits of the machine")
 
     p = add("evaluate", "Exact metrics of a model on events, baselines beside it.", _evaluate)
+    p.epilog = ("Baselines: popularity and recent popularity, as of training. Item-kNN needs the "
+                "training events, so only 'hypertower train' measures it.")
     p.add_argument("model", help="model directory")
     p.add_argument("events", help="events file (CSV, CSV.gz, Parquet)")
     p.add_argument("--by", help="also per value of a feature, such as context.hour")
@@ -258,6 +277,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run_program("hypertower-train", arguments[1:])
     if arguments[:1] == ["serve"]:
         return _run_program("hypertower-server", arguments[1:])
+    if arguments[:1] == ["bench"]:
+        return _bench(arguments[1:])
     args = _parser().parse_args(arguments)
     try:
         return int(args.run(args))

@@ -66,7 +66,8 @@ def to_events(data: Any) -> list[dict[str, Any]]:
             "bulk history belongs to fit."
         )
     rows = table.to_pylist()
-    return [{k: v for k, v in row.items() if v is not None} for row in rows]
+    return [{k: v for k, v in row.items() if v is not None and v == v}  # NaN is an empty cell too
+            for row in rows]
 
 
 def to_items(data: Any, schema: Mapping[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:

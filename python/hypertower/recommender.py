@@ -123,7 +123,11 @@ class Recommender:
         """Exact metrics over the whole catalogue: {"recall@10": ..., "ndcg@10": ..., "baselines":
         {...}}. Without `test`: those of the part that training held back. `by`: also per value of a
         feature, such as "context.hour". Events of `test` that come before an event count as its
-        history."""
+        history.
+
+        Baselines: with `test`, "popularity" and "recent_popularity", from the lists of items that
+        training left in the model. "item_knn" needs the training events, which a model does not
+        hold: it stands only in the report of training (`report_`, and here without `test`)."""
         core = self._fitted()
         if test is None:
             held_back = self._facts["metrics"]
@@ -201,9 +205,10 @@ class Recommender:
 
     def observe(self, events: Any) -> int:
         """Live events ({"user", "item", "kind", "time", "context", "id"}): the next `recommend`
-        sees them. Repeated event ids are dropped. Returns the number accepted."""
-        self._fitted()
-        return int(self._people.observe(to_events(events)))
+        sees them, in the order of `time` (default now), however they arrive; a request that says
+        its own `time` sees those strictly before it. Repeated event ids are dropped. Returns the
+        number accepted."""
+        return int(self._people.observe(to_events(events), self._fitted()))
 
     # ---- files ---------------------------------------------------------------------------------
 

@@ -74,13 +74,15 @@ def time_pair(ours: Callable[[], Any], peer: Callable[[], Any], device: str,
 class Suite:
     """Options of one run, and the rows it has made."""
 
-    def __init__(self, description: str, **more_options: str) -> None:
+    def __init__(self, description: str, **more_options: str | dict[str, Any]) -> None:
+        """`more_options`: the help of an option, or the arguments of `add_argument`."""
         parser = argparse.ArgumentParser(description=description)
         parser.add_argument("--quick", action="store_true", help="small shapes, less time a case")
         parser.add_argument("--json", type=Path, help="also write the rows to this file")
         parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-        for option, text in more_options.items():
-            parser.add_argument(f"--{option}", help=text)
+        for option, arguments in more_options.items():
+            parser.add_argument(f"--{option}", **({"help": arguments} if isinstance(arguments, str)
+                                                  else arguments))
         options = parser.parse_args()
         self.options = options
         self.quick: bool = options.quick
@@ -103,18 +105,24 @@ class Suite:
         self.add(row_id, {**case, "what": "time", "device": self.device}, peer_seconds / seconds,
                  "x", "higher", True, seconds, peer_seconds)
 
-    def add(self, row_id: str, case: Row, value: float, unit: str, better: str, checked: bool,
-            seconds: float | None = None, peer_seconds: float | None = None,
+    def add(self, row_id: str, case: Row, value: float | None, unit: str, better: str,
+            checked: bool, seconds: float | None = None, peer_seconds: float | None = None,
             floor_seconds: float | None = None) -> None:
+        """A row; the value None says that it could not be measured, and the case why."""
         row = {"id": row_id, "case": case, "value": value, "unit": unit, "better": better,
                "checked": checked, "seconds": seconds, "peer_seconds": peer_seconds,
                "floor_seconds": floor_seconds, "machine": self._machine, "commit": self._commit}
         self._rows.append(row)
         shape = " ".join(f"{k}={v}" for k, v in case.items())
         against = f"  ({seconds:.3g} s against {peer_seconds:.3g} s)" if peer_seconds else ""
-        print(f"{row_id:4} {value:10.4g} {unit:4} {shape}{against}", flush=True)
+        figure = "-" if value is None else f"{value:.4g}"
+        print(f"{row_id:4} {figure:>10} {unit:4} {shape}{against}", flush=True)
 
     def close(self) -> None:
+        self.save()
+
+    def save(self) -> None:
+        """Writes what there is so far, so that a long run that is stopped leaves its rows."""
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._file.write_text(json.dumps(self._rows, indent=1) + "\n")

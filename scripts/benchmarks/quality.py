@@ -2,8 +2,9 @@
 
 usage: quality.py DATA [--only NAME ...] [--threads N]
 DATA holds one folder per data set, as configs/<name>.toml says in its first comment line
-("# data: <folder>"); absent folders are listed as such. Metrics: exact, whole catalogue, on the
-part that the config's split holds back; baselines on the same events.
+("# data: <folder>"); absent folders are skipped. Metrics: exact, whole catalogue, on the part that
+the config's split holds back; baselines on the same events. Rows that are not made again stay as
+they are, with the commit that made them (docs/benchmarks/quality.json).
 """
 
 from __future__ import annotations
@@ -45,16 +46,42 @@ def train(config: Path, data: Path, threads: int) -> dict[str, Any]:
         return {**json.loads(done.stdout), "wall": time.monotonic() - start}
 
 
-def row(name: str, report: dict[str, Any]) -> str:
+def row(report: dict[str, Any]) -> dict[str, Any]:
+    """What the table shows of a report, and where it was made."""
     test, baselines, counts = report["test"], report["baselines"], report["counts"]
-    split = report["settings"]["data.split"]
-    cells = [name, f"{counts['events']:,}", f"{counts['items']:,}", split]
-    cells += [f"{counts['test_events']:,}", f"{test['recall@10']:.4f}"]
-    cells += [f"**{test['ndcg@10']:.4f}**"]
-    cells += [f"{baselines[b]['ndcg@10']:.4f}" for b in BASELINES]
-    best = max(baselines[b]["ndcg@10"] for b in BASELINES)
-    cells += ["yes" if test["ndcg@10"] > best else "**no**", f"{report['wall']:.0f}"]
-    return "| " + " | ".join(cells) + " |"
+    return {
+        "events": counts["events"], "items": counts["items"],
+        "split": report["settings"]["data.split"], "test_events": counts["test_events"],
+        "recall@10": test["recall@10"], "ndcg@10": test["ndcg@10"],
+        "baselines": {b: baselines[b]["ndcg@10"] for b in BASELINES},
+        "seconds": report["wall"], "machine": machine("cpu"), "commit": commit(),
+        "date": str(datetime.date.today()),
+    }
+
+
+def table(rows: dict[str, dict[str, Any]], threads: int) -> str:
+    head = ("data", "events", "items", "split", "test events", "recall@10", "ndcg@10",
+            *(f"{b.replace('_', ' ')} ndcg@10" for b in BASELINES), "beats all", "seconds",
+            "commit")
+    lines = [
+        "# Quality on real data", "",
+        "Exact metrics over the whole catalogue; the model and its baselines answer the same",
+        "held-back events with the same history and exclusions. Each row is one run of its config",
+        "with the defaults; seconds are wall clock from files to exported model, baselines",
+        "included.", "",
+        f"Machine: {', '.join(sorted({r['machine'] for r in rows.values()}))}. Command:",
+        f"`python scripts/benchmarks/quality.py DATA --threads {threads}`.", "",
+        "| " + " | ".join(head) + " |", "|" + "---|" * len(head),
+    ]
+    for name, r in sorted(rows.items()):
+        best = max(r["baselines"].values())
+        cells = [name, f"{r['events']:,}", f"{r['items']:,}", r["split"], f"{r['test_events']:,}",
+                 f"{r['recall@10']:.4f}", f"**{r['ndcg@10']:.4f}**",
+                 *(f"{r['baselines'][b]:.4f}" for b in BASELINES),
+                 "yes" if r["ndcg@10"] > best else "**no**", f"{r['seconds']:.0f}",
+                 f"{r['commit']}, {r['date']}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
@@ -63,30 +90,20 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", help="names of configs; default all")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    head = ("data", "events", "items", "split", "test events", "recall@10", "ndcg@10",
-            *(f"{b.replace('_', ' ')} ndcg@10" for b in BASELINES), "beats all", "seconds")
-    only = f" --only {' '.join(args.only)}" if args.only else ""
-    lines = [
-        "# Quality on real data", "",
-        "Exact metrics over the whole catalogue; the model and its baselines answer the same",
-        "held-back events with the same history and exclusions. Each row is one run of its config",
-        "with the defaults; seconds are wall clock from files to exported model, baselines",
-        "included.", "",
-        f"Machine: {machine('cpu')}. Commit {commit()}, {datetime.date.today()}. Command:",
-        f"`python scripts/benchmarks/quality.py DATA --threads {args.threads}{only}`.", "",
-        "| " + " | ".join(head) + " |", "|" + "---|" * len(head),
-    ]
+    kept = OUT.with_suffix(".json")
+    rows = json.loads(kept.read_text()) if kept.exists() else {}
     for config in sorted((ROOT / "configs").glob("*.toml")):
+        data = args.data / folder_of(config)
         if args.only and config.stem not in args.only:
             continue
-        data = args.data / folder_of(config)
         if not data.is_dir():
-            lines.append(f"| {config.stem} | no folder {data.name} |" + " |" * (len(head) - 2))
+            print(f"{config.stem}: no folder {data}", file=sys.stderr)
             continue
-        lines.append(row(config.stem, train(config, data, args.threads)))
-        print(lines[-1], flush=True)
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text("\n".join(lines) + "\n")
+        rows[config.stem] = row(train(config, data, args.threads))
+        print(config.stem, json.dumps(rows[config.stem]), flush=True)
+        OUT.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+        OUT.write_text(table(rows, args.threads))
     return 0
 
 

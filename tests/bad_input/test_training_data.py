@@ -9,7 +9,9 @@ from .conftest import Shop
 
 def test_missing_file(shop: Shop) -> None:
     (shop.folder / "events.csv").unlink()
-    assert shop.refusal() == "File 'events.csv' (events) does not exist."
+    assert shop.refusal() == (
+        f"File 'events.csv' (events) does not exist; looked in the folder '{shop.folder}'. "
+        "--data DIR names another folder.")
 
 
 def test_empty_file(shop: Shop) -> None:
@@ -62,11 +64,12 @@ def test_wrong_type_in_a_number(shop: Shop) -> None:
         'filled cells are no numbers. Clean them or set kind = "category".')
 
 
-@pytest.mark.parametrize(("cell", "word"), [("nan", "NaN"), ("inf", "infinity")])
+@pytest.mark.parametrize(("cell", "word"), [("-inf", "-infinity"), ("inf", "infinity")])
 def test_not_a_finite_number(shop: Shop, cell: str, word: str) -> None:
     shop.edit("items.csv", "i3,b0,3.5", f"i3,b0,{cell}")
     assert shop.refusal() == (
-        f"items.csv:5, column 'price': item.price: expected a finite number, got {word}")
+        f"items.csv:5, column 'price': item.price: expected a finite number, got {word}; leave it "
+        "empty where it is not known.")
 
 
 def test_duplicate_items(shop: Shop) -> None:

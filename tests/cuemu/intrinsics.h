@@ -134,6 +134,11 @@ inline float __double2float_rn(double v) {
   return static_cast<float>(v);
 }
 
+inline float __double2float_ru(double v) {
+  const float nearest = static_cast<float>(v);
+  return static_cast<double>(nearest) < v ? nextafterf(nearest, INFINITY) : nearest;
+}
+
 // Rounded once and never contracted, like the device's (compiled with -ffp-contract=off).
 inline float __fadd_rn(float a, float b) {
   return a + b;

@@ -2,7 +2,9 @@
 // g = lane / 4 and t = lane % 4, a register holds the 16-bit values of columns 2t and 2t + 1.
 #pragma once
 
+#include "kernels/cuda/ptx_types.h"
 #include "tests/cuemu/device.h"
+#include "tests/cuemu/intrinsics.h"
 #include "tests/cuemu/numeric.h"
 
 #include <cstring>
@@ -43,6 +45,57 @@ inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint3
     }
   }
   for (int i = 0; i < 4; ++i) d[i] = sum[i];
+}
+
+// a: registers 0..3 hold (row g, k 4t), (g + 8, 4t), (g, 4t + 16), (g + 8, 4t + 16), four bytes
+// each; b: (k 4t, column g), (4t + 16, g); d as above.
+inline void mma_m16n8k32_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                            const int (&c)[4], CUEMU_HERE) {
+  cuemu::MmaOperands own;
+  std::memcpy(own.a, a, sizeof a);
+  std::memcpy(own.b, b, sizeof b);
+  const auto all = cuemu::all_gather(~0U, own, {"mma.sync", file, line});
+  const int g = static_cast<int>(cuemu::lane_id()) / 4;
+  const int t = static_cast<int>(cuemu::lane_id()) % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int row = i / 2;  // 0: g, 1: g + 8
+    const int column = 2 * t + i % 2;
+    int sum = c[i];
+    for (int part = 0; part < 8; ++part) {
+      sum = __dp4a(static_cast<int>(all.value[4 * g + part % 4].a[2 * (part / 4) + row]),
+                   static_cast<int>(all.value[4 * column + part % 4].b[part / 4]), sum);
+    }
+    d[i] = sum;
+  }
+}
+
+// Runs at once: each thread multiplies its own two rows. The order of asynchronous work is that of
+// the barriers around it.
+inline void wgmma_fence() {}
+inline void wgmma_commit() {}
+inline void wgmma_wait() {}
+inline void fence_proxy_async() {}
+inline void wgmma_m64n128k32_s8(int (&d)[64], const SharedColumns& a, const SharedColumns& b,
+                                bool add) {
+  const int g =
+      static_cast<int>(cuemu::lane_id()) / 4 + static_cast<int>(threadIdx.x) / 32 % 4 * 16;
+  const int t = static_cast<int>(cuemu::lane_id()) % 4;
+  const auto word = [](const SharedColumns& m, int row, int part) {
+    int four;
+    std::memcpy(&four,
+                static_cast<const char*>(m.data) + part / 4 * m.stride + 16 * row + 4 * (part % 4),
+                sizeof four);
+    return four;
+  };
+  for (int block = 0; block < 16; ++block) {
+    for (int i = 0; i < 4; ++i) {
+      int sum = add ? d[4 * block + i] : 0;
+      for (int part = 0; part < 8; ++part) {
+        sum = __dp4a(word(a, g + i / 2 * 8, part), word(b, 8 * block + 2 * t + i % 2, part), sum);
+      }
+      d[4 * block + i] = sum;
+    }
+  }
 }
 
 // Lane l points at row l % 8 of tile l / 8; register i gets tile i, row g, columns 2t and 2t + 1.

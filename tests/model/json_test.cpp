@@ -78,6 +78,9 @@ TEST(Json, UnknownKeysNameTheNearest) {
 TEST(Json, WrongTypesNameTheField) {
   EXPECT_EQ(problem("[]"), "the body: expected an object, got an empty list");
   EXPECT_EQ(problem(R"({"user": true})"), "user: expected an id (text or an integer), got true");
+  EXPECT_EQ(problem(R"({"user": 3.5})"), "user: expected an id (text or an integer), got 3.5");
+  EXPECT_EQ(problem(R"({"exclude": [3, -0.5]})"),
+            "exclude[1]: expected an id (text or an integer), got -0.5");
   EXPECT_EQ(problem(R"({"user": ""})"), "user: expected an id (text or an integer), got text ''");
   EXPECT_EQ(problem(R"({"time": "now"})"),
             "time: expected seconds since 1970-01-01 UTC as a number, got text 'now'");

@@ -162,6 +162,35 @@ TEST(ModelDirectory, AnEmptyDirectoryIsTakenOtherThingsAreNot) {
                 "' is a file; choose another name or remove it.");
 }
 
+TEST(ModelDirectory, ATargetIsRefusedBeforehandInTheSameWords) {
+  const TempDir dir;
+  spill(dir / "file", "x");
+  fs::create_directory(dir / "home");
+  spill(dir / "home/letter", "dear");
+  fs::create_directory(dir / "locked");
+  chmod((dir / "locked").c_str(), 0555);
+  chmod(dir.path().c_str(), 0755);
+  const bool root = geteuid() == 0;
+  for (const std::string& target : {dir / "file", dir / "home", dir / "file/m", dir / "locked/m"}) {
+    ASSERT_TRUE(!root || seteuid(65534) == 0);  // root may write anywhere
+    const Caught before = caught([&] { check_model_target(target); });
+    const Caught after = caught([&] { write_model_directory(whole_model(), target); });
+    ASSERT_TRUE(!root || seteuid(0) == 0);
+    EXPECT_EQ(before.kind, ErrorKind::kIo);
+    EXPECT_EQ(before.message, after.message);
+  }
+}
+
+TEST(ModelDirectory, AskingForATargetLeavesNothingBehind) {
+  const TempDir dir;
+  EXPECT_NO_THROW(check_model_target(dir / "m"));
+  EXPECT_NO_THROW(check_model_target(dir / "a/b/m/"));
+  EXPECT_EQ(entries(dir.path()), 0U);
+  write_model_directory(whole_model(), dir / "m");
+  EXPECT_NO_THROW(check_model_target(dir / "m"));
+  EXPECT_EQ(entries(dir.path()), 1U);
+}
+
 TEST(ModelDirectory, AFullDiskLeavesTheOldModelAlone) {
   const TempDir dir;
   write_model_directory(whole_model(1), dir / "m");

@@ -31,6 +31,21 @@ TEST(PeopleInMemory, ObservesInOrderAndMakesNewPeople) {
   EXPECT_EQ(people.find("bob")->history.size(), 1U);
 }
 
+TEST(PeopleInMemory, GivesAHistoryInTheOrderOfTime) {
+  PeopleInMemory people({{"ann", {}, {{"trained", "", 15.0, {}}}}});
+  Event late = event("ann", "late"), early = event("ann", "early");
+  late.what.time = 20.0;
+  early.what.time = 10.0;
+  const Event events[] = {late, event("ann", "now"), early};
+  EXPECT_EQ(people.observe(events), 3);
+  for (const Person& ann : {*people.find("ann"), people.snapshot().front()}) {
+    std::vector<std::string> items;
+    for (const HistoryEvent& e : ann.history) items.push_back(e.item);
+    EXPECT_EQ(items, (std::vector<std::string>{"early", "trained", "late", "now"}));
+    EXPECT_GT(ann.history.back().time, 1.7e9);  // an event without a time happens now
+  }
+}
+
 TEST(PeopleInMemory, DropsAnEventThatCameBefore) {
   PeopleInMemory people({});
   const Event events[] = {event("ann", "a", "1"), event("ann", "a", "1"), event("bob", "a", "1")};

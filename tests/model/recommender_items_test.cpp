@@ -59,6 +59,11 @@ TEST_F(RecommenderItems, MistakesAreNamed) {
   const Record features[] = {{{"brnd", std::string("x")}}};
   EXPECT_EQ(caught([&] { rec_.encode_items({}, features, {}); }).message,
             "item.brnd: unknown field. Did you mean 'brand'?");
+  const Ids ids = {"i7", "", ""};
+  const Record several[] = {{}, {{"year", int64_t{1990}}}, {{"year", std::string("old")}}};
+  const Caught year = caught([&] { rec_.encode_items(ids, several, {}); });
+  EXPECT_EQ(year.message, "items[2].year: expected a number, got text");
+  EXPECT_EQ(year.field, "items[2].year");
   EXPECT_EQ(caught([&] { rec_.encode_items(unknown, features, {}); }).message,
             "expected as many ids as features, got 2 and 1");
 }

@@ -79,9 +79,9 @@ TEST_F(RecommenderTest, UnknownPersonIsSomebodyOfWhomNothingIsKnown) {
 }
 
 TEST_F(RecommenderTest, AStoredPersonEqualsTheSameGivenInTheRequest) {
-  const Request stored = request({{"user", "ann"}, {"time", 0}});
+  const Request stored = request({{"user", "ann"}, {"time", 6}});
   const Request given =
-      request({{"time", 0},
+      request({{"time", 6},
                {"features", {{"gender", "gender1"}}},
                {"history", {{{"item", "i1"}, {"kind", "buy"}}, {{"item", "i2"}}}}});
   EXPECT_EQ(query(stored, &people_), query(given));
@@ -90,14 +90,43 @@ TEST_F(RecommenderTest, AStoredPersonEqualsTheSameGivenInTheRequest) {
 
 TEST_F(RecommenderTest, RequestOverridesWhatIsStored) {
   const Request features =
-      request({{"user", "ann"}, {"time", 0}, {"features", {{"gender", "gender2"}}}});
+      request({{"user", "ann"}, {"time", 6}, {"features", {{"gender", "gender2"}}}});
   EXPECT_EQ(query(features, &people_),
-            query(request({{"time", 0},
+            query(request({{"time", 6},
                            {"features", {{"gender", "gender2"}}},
                            {"history", {{{"item", "i1"}, {"kind", "buy"}}, {{"item", "i2"}}}}})));
-  const Request history = request({{"user", "ann"}, {"time", 0}, {"history", json::array()}});
+  const Request history = request({{"user", "ann"}, {"time", 6}, {"history", json::array()}});
   EXPECT_EQ(query(history, &people_),
-            query(request({{"time", 0}, {"features", {{"gender", "gender1"}}}})));
+            query(request({{"time", 6}, {"features", {{"gender", "gender1"}}}})));
+}
+
+TEST_F(RecommenderTest, ReadsOfTheStoredHistoryWhatLiesBeforeTheTimeOfTheRequest) {
+  const PeopleInMemory people(
+      {{"bob",
+        {},
+        {{"i3", "", 30.0, {}}, {"i1", "", 10.0, {}}, {"i4", "", 40.0, {}}, {"i2", "", 20.0, {}}}}});
+  const auto bob = [&](double time) {
+    return query(request({{"user", "bob"}, {"time", time}}), &people);
+  };
+  const auto given = [&](double time, const json& history) {
+    return query(request({{"time", time}, {"history", history}}));
+  };
+  const json two = {{{"item", "i1"}}, {{"item", "i2"}}};
+  const json all = {{{"item", "i1"}}, {{"item", "i2"}}, {{"item", "i3"}}, {{"item", "i4"}}};
+  EXPECT_EQ(bob(5), given(5, json::array()));
+  EXPECT_EQ(bob(30), given(30, two));
+  EXPECT_EQ(bob(41), given(41, all));
+  // A request's own history is taken as it is.
+  const json late = {{{"item", "i2"}, {"time", 99}}, {{"item", "i1"}, {"time", 98}}};
+  EXPECT_EQ(given(30, late), given(30, {{{"item", "i2"}}, {{"item", "i1"}}}));
+  // What was seen is left out, whenever it was.
+  RecommendOptions options = top(43);
+  options.exclude_seen = true;
+  EXPECT_EQ(ask(request({{"user", "bob"}, {"time", 5}}), options, &people).eligible, 39);
+  // Without a time everything counts, also what lies in the future.
+  const PeopleInMemory ahead({{"eve", {}, {{"i1", "", 2e10, {}}}}});
+  EXPECT_NE(query(request({{"user", "eve"}, {"context", {{"hour", 1}}}}), &ahead),
+            query(request({{"context", {{"hour", 1}}}})));
 }
 
 TEST_F(RecommenderTest, OnlyTheLatestEventsOfKnownItemsCount) {
@@ -246,6 +275,20 @@ TEST_F(RecommenderTest, MistakesNameFieldAndNearestName) {
   EXPECT_EQ(k.message, "k: expected 1 or more, got 0");
 }
 
+TEST_F(RecommenderTest, MistakesInAHistoryNameTheEvent) {
+  const json history = {{{"item", "i1"}}, {{"item", "i2"}, {"context", {{"wether", "rain"}}}}};
+  const Caught unknown = problem(request({{"history", history}}));
+  EXPECT_EQ(unknown.kind, ErrorKind::kSchema);
+  EXPECT_EQ(unknown.field, "history[1].context.wether");
+  EXPECT_EQ(unknown.message, "history[1].context.wether: unknown field. Did you mean 'weather'?");
+  const std::vector<Request> requests = {{}, request({{"history", history}})};
+  EXPECT_EQ(caught([&] { rec_.encode_query(requests, nullptr, {}); }).message,
+            "requests[1].history[1].context.wether: unknown field. Did you mean 'weather'?");
+  const json wrong = {{{"item", "i1"}, {"context", {{"temperature", "warm"}}}}};
+  EXPECT_EQ(problem(request({{"history", wrong}})).message,
+            "history[0].context.temperature: expected a number, got text");
+}
+
 TEST_F(RecommenderTest, NaNNamesItsField) {
   Request r;
   r.context = {{"temperature", std::nan("")}};
@@ -271,6 +314,10 @@ TEST_F(RecommenderTest, MistakesInABatchNameTheRequest) {
   EXPECT_EQ(of().field, "requests[1].where.year");
   requests[0].time = 1e13;
   EXPECT_EQ(of().field, "requests[0].time");
+  requests = {request_from_json({{"context", {{"huor", 1}}}}, {}, "requests[0]")};
+  EXPECT_EQ(of().message, "requests[0].context.huor: unknown field. Did you mean 'hour'?");
+  requests[0].place.clear();  // it stands alone
+  EXPECT_EQ(of().message, "context.huor: unknown field. Did you mean 'hour'?");
 }
 
 TEST(Recommender, RefusesACatalogueThatDoesNotFit) {

@@ -19,7 +19,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_teaches_the_data_path() -> None:
     out = run("--help").stdout
-    for word in ("train", "evaluate", "recommend", "serve", "inspect", "doctor", "synth", "schema"):
+    for word in ("train", "evaluate", "recommend", "serve", "inspect", "doctor", "synth", "schema",
+                 "bench"):
         assert word in out
 
 
@@ -49,6 +50,18 @@ def test_train_runs_the_program(world: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "m" / "manifest.json").exists()
     assert "ndcg@10" in done.stdout
+
+
+def test_train_refuses_the_target_before_it_reads_data(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("dear")
+    data = ["--data", str(tmp_path / "no such folder")]
+    done = run("train", str(world / "config.toml"), "--out", str(tmp_path / "letter"), *data)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == (f"hypertower-train: the model was not saved: '{tmp_path / 'letter'}' is "
+                           "a file; choose another name or remove it.\n")
+    done = run("train", str(world / "config.toml"), "--out", str(tmp_path), *data)
+    assert done.stderr == (f"hypertower-train: the model was not saved: the directory '{tmp_path}' "
+                           "holds other files and no model; choose another name or empty it.\n")
 
 
 def test_schema_drafts_a_config_that_trains(world: Path, tmp_path: Path) -> None:
@@ -86,3 +99,21 @@ def test_failures_are_one_sentence(arguments: list[str], code: int, words: str) 
 def test_wrong_pairs_are_wrong_usage(saved: Path) -> None:
     done = run("recommend", str(saved), "--context", "hour")
     assert done.returncode == 2 and "expected NAME=VALUE, got 'hour'" in done.stderr
+
+
+def test_bench_runs_the_script_of_a_checkout_or_says_so(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("hypertower.cli.__file__", str(tmp_path / "installed" / "cli.py"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "topk"]) == 1
+    assert capsys.readouterr().err == (
+        "hypertower: benchmarks run from a checkout of the project, and neither this package nor "
+        "the working directory lies in one.\n")
+    for file in ("scripts/bench", "kernels/topk.h"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda path, arguments: started.append(arguments))
+    main(["bench", "topk", "--quick"])
+    assert started[0] == [str(tmp_path / "scripts" / "bench"), "topk", "--quick"]

@@ -58,6 +58,7 @@ def test_to_events_takes_one_dict_a_list_or_a_table() -> None:
     event = {"user": "1", "item": "2"}
     assert to_events(event) == to_events([event]) == [event]
     assert to_events({"user": ["1"], "item": ["2"], "kind": [None]}) == [event]
+    assert to_events({"user": ["1"], "item": ["2"], "price": [float("nan")]}) == [event]
     with pytest.raises(ht.ArgumentError, match="bulk history belongs to fit"):
         to_events("events.csv")
 

@@ -47,6 +47,15 @@ def test_time_gives_the_hour_unless_context_does(rec: ht.Recommender) -> None:
     ])
     np.testing.assert_array_equal(by_time, by_seconds)
     np.testing.assert_array_equal(by_time, by_context)
+    naive = when.replace(tzinfo=None)  # UTC
+    for time in [naive, *(np.datetime64(naive, unit) for unit in ("s", "ms", "us", "ns"))]:
+        vector = rec.encode_query([{"time": time, "context": {"weather": "rain"}}])[0]
+        np.testing.assert_array_equal(vector, by_time)
+    rec.observe([{"user": "clock", "item": 4, "time": np.datetime64(time, unit)} for time, unit in
+                 [("2024-05-01T21:30:00.25", "ns"), ("2024-05-02", "D"), ("NaT", "s")]])
+    times = [event["time"] for event in rec._people.find("clock")["history"]]
+    assert times[:2] == [when.timestamp() + 0.25, when.timestamp() + 2.5 * 3600]
+    assert times[2] > times[1]  # no time: now
 
 
 def test_observe_changes_the_next_answer(rec: ht.Recommender) -> None:
@@ -150,12 +159,50 @@ def test_evaluate_has_metrics_and_baselines(fitted: ht.Recommender, world: Path)
     assert 0 < held_back["recall@10"] <= 1 and "popularity" in held_back["baselines"]
     again = fitted.evaluate(str(world / "events.csv.gz"), by="context.weather")
     assert set(again["by"]) == {"sun", "cloud", "rain", "snow"}
+    assert set(held_back["baselines"]) == {"popularity", "recent_popularity", "item_knn"}
+    assert set(again["baselines"]) == {"popularity", "recent_popularity"}
+
+
+def test_unknown_fields_of_events_and_histories(rec: ht.Recommender) -> None:
+    good = {"user": "somebody new", "item": 4}
+    bad = {"user": "somebody new", "item": 5, "context": {"wether": "rain"}}
+    with pytest.raises(ht.SchemaError) as refused:
+        rec.observe([good, bad])
+    assert str(refused.value) == (
+        "events[1].context.wether: unknown field. Did you mean 'weather'?")
+    assert refused.value.field == "events[1].context.wether"
+    assert rec._people.find("somebody new") is None  # all of the events or none
+    with pytest.raises(ht.SchemaError) as refused:
+        rec.recommend([{}, {"history": [{"item": 4, "context": {"wether": "rain"}}]}])
+    assert str(refused.value) == (
+        "requests[1].history[0].context.wether: unknown field. Did you mean 'weather'?")
+
+
+def test_live_events_count_by_their_time(rec: ht.Recommender) -> None:
+    for order in (1, -1):
+        user = f"new {order}"
+        events = [{"user": user, "item": 4, "time": 1000}, {"user": user, "item": 7, "time": 2000}]
+        for event in events[::order]:
+            rec.observe([event])
+    first, second = rec.encode_query([{"user": f"new {order}", "context": MOMENT, "time": 3000}
+                                      for order in (1, -1)])
+    np.testing.assert_array_equal(first, second)
+    early, given = rec.encode_query([
+        {"user": "new 1", "context": MOMENT, "time": 2000},
+        {"history": [{"item": 4}], "context": MOMENT, "time": 2000},
+    ])
+    np.testing.assert_array_equal(early, given)
 
 
 def test_messages(rec: ht.Recommender) -> None:
     with pytest.raises(ht.SchemaError, match=r"requests\[1\]\.context\.huor.*Did you mean 'hour'"):
         rec.recommend([{}, {"context": {"huor": 3}}])
-    with pytest.raises(ht.SchemaError, match="Did you mean 'context'"):
+    with pytest.raises(ht.SchemaError) as refused:
+        rec.recommend([{"context": {"huor": 3}}])
+    assert str(refused.value) == (
+        "requests[0].context.huor: unknown field. Did you mean 'hour'?")
+    assert refused.value.field == "requests[0].context.huor"
+    with pytest.raises(ht.SchemaError, match=r"^requests\[0\]\.contxt: .*Did you mean 'context'"):
         rec.recommend([{"contxt": {}}])
     with pytest.raises(ht.SchemaError, match=r"one of them goes into a list: \[\{...\}\]"):
         rec._core.recommend({"user": "1"}, 3, None, None, None, 1)

@@ -57,10 +57,25 @@ def test_finds_each_broken_rule() -> None:
     assert "1 instructions touch local memory" in findings({}, extra="STL [R1], R4")[0]
     assert "its hot loop has none" in findings({"dot": {"tensor_cores": True}})[0]
     assert findings({"dot": {"tensor_cores": True}}, extra="HMMA.16816.F32 R1, R2, R3, R1") == []
+    assert "does not" in findings({"dot": {"bulk_copies": True}})[0]
+    assert findings({"dot": {"bulk_copies": True}}, extra="UBLKCP.S.G [UR4], [UR6], UR8") == []
+    assert "occupancy 75%, declared 100%" in findings({"dot": {"min_occupancy": 1.0}})[0]
     assert "41 registers, declared at most 40" in findings(
         {"dot": {"max_registers": 40}}, registers=41)[0]
     assert "no kernel has it" in findings({"dott": {"vector_loads": True}})[0]
     assert 'unknown word "vector_load"' in findings({"dot": {"vector_load": True}})[0]
+
+
+def test_a_declaration_may_be_about_one_architecture() -> None:
+    assert findings({"dot": {"tensor_cores": True, "arch": "sm_90"}}) == []
+    assert len(findings({"dot": {"tensor_cores": True, "arch": "sm_80"}})) == 1
+
+
+def test_the_hot_loop_is_the_one_with_tensor_cores() -> None:
+    waits = [(0x20, "SYNCS.PHASECHK.TRANS64.TRYWAIT", "P0"), (0x30, "BRA", "0x20")]
+    code = [(0x10, "IGMMA.64x128x32.S8.S8", "R24"), *waits, (0x40, "BRA", "0x10")]
+    sums = [(0x50, "FADD", "R1, R1, R2"), (0x60, "FADD", "R1, R1, R2"), (0x70, "BRA", "0x50")]
+    assert audit.hot_loop(code + sums)[0].startswith("IGMMA")
 
 
 @pytest.mark.parametrize(

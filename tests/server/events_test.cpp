@@ -74,11 +74,47 @@ TEST_F(EventsTest, ThatTheModelWasTrainedOnCountOnce) {
   EXPECT_EQ(best_genre(1), "Horror");
 }
 
+TEST_F(EventsTest, CountByTimeNotByArrival) {
+  const json drama = {{"user", 7}, {"item", 4}, {"time", 2000}};
+  const json horror = {{"user", 7}, {"item", 2}, {"time", 1000}};
+  const json comedy = {{"user", 7}, {"item", 3}, {"time", 2000}};
+  post({drama, horror});
+  EXPECT_EQ(best_genre(7), "Drama");
+  post({comedy});  // at the same time: the later arrival is the latest
+  EXPECT_EQ(best_genre(7), "Comedy");
+  const json held = user("7")["events"];
+  ASSERT_EQ(held.size(), 3U);
+  EXPECT_EQ(held[0]["time"], 1000);
+  EXPECT_EQ(held[1]["item"], 4);
+  EXPECT_EQ(held[2]["item"], 3);
+  // The model's own event of person 1 (Horror, at 1000) lies between the two.
+  post({{{"user", 1}, {"item", 3}, {"time", 500}}});
+  EXPECT_EQ(best_genre(1), "Horror");
+  post({{{"user", 1}, {"item", 4}, {"time", 1500}}});
+  EXPECT_EQ(best_genre(1), "Drama");
+}
+
+TEST_F(EventsTest, AfterTheTimeOfARequestDoNotCount) {
+  post({{{"user", 7}, {"item", 4}, {"time", 2000}}, {{"user", 7}, {"item", 2}, {"time", 1000}}});
+  const auto genre_at = [&](double time) {
+    const json body = {{"user", 7}, {"time", time}};
+    return tiny_genre(client_->post("/v1/recommend", body).json()["items"][0]["id"].dump());
+  };
+  EXPECT_EQ(genre_at(2001), "Drama");
+  EXPECT_EQ(genre_at(2000), "Horror");  // strictly before
+  EXPECT_EQ(genre_at(1000), "Comedy");
+  EXPECT_EQ(best_genre(7), "Drama");
+}
+
 TEST_F(EventsTest, OfUnknownItemsAreStoredAndCounted) {
   const json answer = post({{{"user", 7}, {"item", "no such"}}, {{"user", 7}, {"item", 3}}});
   EXPECT_EQ(answer["accepted"], 2);
   EXPECT_EQ(answer["unknown_items"], 1);
-  EXPECT_EQ(user("7")["events"].size(), 2U);
+  const json held = user("7")["events"];
+  ASSERT_EQ(held.size(), 2U);
+  EXPECT_EQ(held[0]["item"], "no such");
+  EXPECT_EQ(held[1]["item"], 3);
+  EXPECT_EQ(user("1")["model"]["events"][0]["item"], 2);
   EXPECT_EQ(best_genre(7), "Comedy");
 }
 
@@ -90,7 +126,7 @@ TEST_F(EventsTest, KeepKindTimeAndContext) {
                       {"context", {{"mood", "sad"}, {"hour", 7}}}};
   post({event});
   json stored = user("7")["events"][0];
-  EXPECT_EQ(stored["item"], "2");
+  EXPECT_EQ(stored["item"], 2);  // ids go out as they came in
   EXPECT_EQ(stored["kind"], "view");
   EXPECT_EQ(stored["time"], 1.5e9);
   EXPECT_EQ(stored["context"], event["context"]);

@@ -99,7 +99,7 @@ TEST_F(ProcessTest, KeepsAcknowledgedEventsThroughKill9) {
     // All that was acknowledged, in order; at most the one more that was under way.
     ASSERT_GE(known.size(), acknowledged);
     ASSERT_LE(known.size(), acknowledged + 1);
-    for (size_t i = 0; i < known.size(); ++i) ASSERT_EQ(known[i]["item"], std::to_string(i));
+    for (size_t i = 0; i < known.size(); ++i) ASSERT_EQ(known[i]["item"], i);
     acknowledged = known.size();
     std::thread killer([&, pause = random() % 60] {
       std::this_thread::sleep_for(std::chrono::milliseconds(5 + pause));

@@ -149,6 +149,25 @@ TEST(BadData, ColumnsAndCells) {
   EXPECT_EQ(complaint({"user_id,item_id,timestamp\na,x,1625022948000\n", "", ""}, last_split()),
             "events.csv:2: column 'timestamp' must be seconds since 1970, got 1625022948000; are "
             "these milliseconds?");
+  EXPECT_EQ(complaint({"user_id,item_id,timestamp\na,x,1\na,y,nan\n", "", ""}, last_split()),
+            "events.csv:3: column 'timestamp' must be a time (seconds or ISO 8601), got NaN.");
+  EXPECT_EQ(
+      complaint({"user_id,item_id,timestamp\na,x,-inf\na,y,2\n", "", ""}, last_split()),
+      "events.csv:2: column 'timestamp' must be a time (seconds or ISO 8601), got -infinity.");
+  EXPECT_EQ(complaint({"user_id,item_id,timestamp\na,5,1\na,1e999,2\n", "", ""}, last_split()),
+            "events.csv:3: column 'item_id' must be a number or text, got infinity.");
+}
+
+TEST(BadData, AFeatureOfATableThatWasNotGiven) {
+  EXPECT_EQ(complaint({}, last_split() + "[item.price]\nkind = \"number\"\n"),
+            "events.csv: no column 'price', which item.price names. Known: user_id, item_id, "
+            "timestamp. If it is in another table, set [data] items or pass items=.");
+  EXPECT_EQ(complaint({}, last_split() + "[user.age]\nkind = \"category\"\n"),
+            "events.csv: no column 'age', which user.age names. Known: user_id, item_id, "
+            "timestamp. If it is in another table, set [data] users or pass users=.");
+  EXPECT_EQ(complaint({Files{}.events, "item_id,cost\nx,1\ny,2\n", ""},
+                      last_split() + "[item.price]\nkind = \"number\"\n"),
+            "items.csv: no column 'price', which item.price names. Known: item_id, cost.");
 }
 
 TEST(BadData, NumbersThatAreNone) {
@@ -156,10 +175,9 @@ TEST(BadData, NumbersThatAreNone) {
   EXPECT_EQ(complaint({Files{}.events, "item_id,price\nx,cheap\ny,2\n", ""}, toml),
             "items.csv:2: column 'price' (item.price) must hold numbers, got 'cheap'; 1 of its 2 "
             "filled cells are no numbers. Clean them or set kind = \"category\".");
-  EXPECT_EQ(complaint({Files{}.events, "item_id,price\nx,1\ny,nan\n", ""}, toml),
-            "items.csv:3, column 'price': item.price: expected a finite number, got NaN");
   EXPECT_EQ(complaint({Files{}.events, "item_id,price\nx,1\ny,-inf\n", ""}, toml),
-            "items.csv:3, column 'price': item.price: expected a finite number, got -infinity");
+            "items.csv:3, column 'price': item.price: expected a finite number, got -infinity; "
+            "leave it empty where it is not known.");
 }
 
 TEST(BadData, AFewWordsAmongNumbersCountAsMissing) {
@@ -175,6 +193,21 @@ TEST(BadData, AFewWordsAmongNumbersCountAsMissing) {
                                    ": 1 of 202 cells of column 'price' are no numbers and count "
                                    "as missing (the first: 'unkonwn' at " +
                                    file + ":3).");
+}
+
+TEST(BadData, NaNCountsAsMissing) {
+  const Folder folder;
+  Messages messages;
+  const Dataset d = load(folder, {Files{}.events, "item_id,price\nx,nan\ny,2\nz,NaN\nw,\n", ""},
+                         last_split() + "[item.price]\nkind = \"number\"\n", messages);
+  for (const size_t row : {0, 2, 3}) {
+    EXPECT_TRUE(std::isnan(d.item_features.columns[0].dense[row]));
+  }
+  const std::string file = folder.at("items.csv");
+  EXPECT_EQ(messages.texts[1], file +
+                                   ": 2 of 3 cells of column 'price' are no numbers and count as "
+                                   "missing (the first: 'nan' at " +
+                                   file + ":2).");
 }
 
 TEST(BadData, IdsThatComeTwice) {

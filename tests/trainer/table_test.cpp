@@ -7,6 +7,7 @@
 #include <parquet/arrow/writer.h>
 
 #include "tests/trainer/support.h"
+#include "trainer/cells.h"
 
 namespace hypertower {
 namespace {
@@ -72,6 +73,14 @@ TEST(Csv, SaysWhatIsWrongWithAFile) {
       "File '" + folder.at("event.csv") + "' (events) does not exist. Did you mean 'events.csv'?");
   EXPECT_EQ(error_of([&] { read(folder.at("x*.csv")); }),
             "No file matches '" + folder.at("x*.csv") + "' (events).");
+  const std::string here = std::filesystem::current_path().string();
+  EXPECT_EQ(error_of([&] { read("no/such.csv"); }),
+            "File 'no/such.csv' (events) does not exist; looked in the folder '" + here + "/no'.");
+  const ConfigTree config = testing::config_of("[data]\nevents = \"nope.csv\"\n");
+  const DataSource nope = data_from_config(config, "no").events;
+  EXPECT_EQ(error_of([&] { SourceTable::read(nope, "events", kWanted, ','); }),
+            "File 'no/nope.csv' (events) does not exist; looked in the folder '" + here +
+                "/no'. --data DIR names another folder.");
   const std::string empty = folder.write("empty.csv", "");
   EXPECT_EQ(error_of([&] { read(empty); }),
             empty + ": the file is empty; a header line with column names was expected.");
@@ -128,6 +137,31 @@ TEST(ArrowTables, GiveValuesOfEveryType) {
   EXPECT_EQ(p.column("a", "x").cell(0), Value(int64_t{7}));
   EXPECT_EQ(p.column("c", "x").cell(0), Value(std::vector<std::string>{"x", "y"}));
   EXPECT_EQ(p.where(1), folder.at("t.parquet") + ", row 1");
+}
+
+TEST(ArrowTables, NaNIsAMissingValueOfAFeature) {
+  arrow::DoubleBuilder builder;
+  ASSERT_TRUE(builder.AppendValues({1.5, std::nan(""), 2.0}).ok() && builder.AppendNull().ok());
+  const auto array = builder.Finish().ValueOrDie();
+  const auto table = arrow::Table::Make(arrow::schema({arrow::field("a", array->type())}), {array});
+  const SourceTable t = SourceTable::read({.path = "", .table = table}, "items", kWanted, ',');
+  for (const FeatureKind kind : {FeatureKind::kNumber, FeatureKind::kCategory}) {
+    Feature feature;
+    feature.kind = kind;
+    EXPECT_FALSE(is_missing(cell_for(feature, t.column("a", "x"), 0)));
+    EXPECT_TRUE(is_missing(cell_for(feature, t.column("a", "x"), 1)));
+    EXPECT_TRUE(is_missing(cell_for(feature, t.column("a", "x"), 3)));
+  }
+  Feature price;
+  price.group = Group::kItem;
+  price.name = "price";
+  price.column = "a";
+  price.kind = FeatureKind::kNumber;
+  testing::Messages messages;
+  check_numbers(t, price, messages);
+  EXPECT_EQ(messages.texts, std::vector<std::string>{
+                                "the items table: 1 of 3 cells of column 'a' are no numbers and "
+                                "count as missing (the first: NaN at the items table, row 1)."});
 }
 
 TEST(SecondsFrom, ReadsIsoTimes) {

@@ -5,6 +5,7 @@
 #include "kernels/cuda/topk.h"
 #include "kernels/error.h"
 #include "tests/cuemu/device_array.h"
+#include "tests/kernels/cuda/topk_device_case.h"
 #include "tests/kernels/topk_cases.h"
 #include "tests/kernels/topk_reference.h"
 
@@ -13,69 +14,14 @@ namespace {
 
 using namespace testing;
 
-// A case in device memory, and its result.
-class DeviceCase {
- public:
-  explicit DeviceCase(const TopKCase& c)
-      : packed_(c),
-        queries_(c.query_data),
-        items_(c.item_data),
-        masks_(packed_.masks),
-        mask_of_row_(c.mask_of_row.value_or(std::vector<int32_t>{})),
-        exclude_ids_(packed_.exclude_ids),
-        exclude_offsets_(packed_.exclude_offsets),
-        adjust_ids_(packed_.adjust_ids),
-        adjust_offsets_(packed_.adjust_offsets),
-        deltas_(packed_.deltas),
-        ids_(c.batch * c.k),
-        scores_(c.batch * c.k),
-        count_(c.batch),
-        status_(c.batch) {
-    in = packed_.in;
-    in.queries.data = queries_.data();
-    in.items.data = items_.data();
-    in.masks = masks_.data();
-    in.mask_of_row = mask_of_row_.data();
-    in.exclude.values = exclude_ids_.data();
-    in.exclude.offsets = exclude_offsets_.data();
-    in.adjust.values = adjust_ids_.data();
-    in.adjust.offsets = adjust_offsets_.data();
-    in.adjust_delta = deltas_.data();
-    out = {
-        {ids_.data(), c.batch, c.k}, {scores_.data(), c.batch, c.k}, count_.data(), status_.data()};
-  }
-
-  TopKResult result() const {
-    return {ids_.to_host(), scores_.to_host(), count_.to_host(), status_.to_host()};
-  }
-
-  TopKInput in;
-  TopKOutput out;
-
- private:
-  PackedCase packed_;
-  DeviceArray<float> queries_, items_;
-  DeviceArray<uint64_t> masks_;
-  DeviceArray<int32_t> mask_of_row_;
-  DeviceArray<int64_t> exclude_ids_, exclude_offsets_, adjust_ids_, adjust_offsets_;
-  DeviceArray<float> deltas_;
-  DeviceArray<int64_t> ids_;
-  DeviceArray<float> scores_;
-  DeviceArray<int32_t> count_;
-  DeviceArray<RowStatus> status_;
-};
-
-// With the least scratch, so that even small problems take several chunks.
-TopKResult run_cuda(const TopKCase& c) {
-  DeviceCase device(c);
-  cuda::topk(device.in, device.out, nullptr, /*scratch_keys=*/1);
-  return device.result();
-}
+// What calls take that would not repay the quantising of their items. With the least scratch, so
+// that rows take several passes and segments overflow.
+constexpr cuda::TopKOptions kReference{.scan = cuda::TopKScan::kReference, .scratch_keys = 1};
 
 void expect_reference(const NamedCases& cases) {
   for (const auto& [name, c] : cases) {
     SCOPED_TRACE(name);
-    expect_same(run_cuda(c), reference(c));
+    expect_same(run_cuda(c, kReference), reference(c));
   }
 }
 
@@ -89,17 +35,16 @@ TEST(CudaTopK, AgreesWithTheReferenceOnShapes) {
     SCOPED_TRACE(::testing::Message()
                  << "B " << batch << " N " << items << " D " << dim << " K " << k);
     const TopKCase c = gaussian_case(batch + dim, batch, items, dim, k);
-    expect_same(run_cuda(c), reference(c));
+    expect_same(run_cuda(c, kReference), reference(c));
   }
 }
 
-TEST(CudaTopK, ChunksDoNotMatter) {
+TEST(CudaTopK, PassesAndPartsDoNotMatter) {
   const TopKCase c = gaussian_case(50, 2, 1500, 8, 20);
   const TopKResult expected = reference(c);
-  for (const int64_t scratch : {1, 2 * 600, 1 << 20}) {
-    DeviceCase device(c);
-    cuda::topk(device.in, device.out, nullptr, scratch);
-    expect_same(device.result(), expected);
+  for (const int64_t scratch : {1, 8 * 600, 1 << 20}) {
+    expect_same(run_cuda(c, {.scan = cuda::TopKScan::kReference, .scratch_keys = scratch}),
+                expected);
   }
 }
 
@@ -108,7 +53,7 @@ TEST(CudaTopK, AChunkOfCandidatesFits) {
   std::vector<float> ascending(1100);
   std::iota(ascending.begin(), ascending.end(), 0.0F);
   const TopKCase c = scores_case(ascending, 5);
-  expect_same(run_cuda(c), reference(c));
+  expect_same(run_cuda(c, kReference), reference(c));
 }
 
 TEST(CudaTopK, AgreesOnHardScores) {
@@ -130,13 +75,13 @@ TEST(CudaTopK, TakesListsLongerThanAChunk) {
   Rng rng(1);
   c.adjust.resize(2);
   for (const int64_t id : random_ids(rng, 700, 300)) c.adjust[0].emplace_back(id, 0.25F);
-  expect_same(run_cuda(c), reference(c));
+  expect_same(run_cuda(c, kReference), reference(c));
 }
 
 TEST(CudaTopK, ReturnsNothingFromNothing) {
   for (const auto& [batch, items] : {std::pair{0, 5}, {3, 0}}) {
     const TopKCase c = gaussian_case(1, batch, items, 4, 2);
-    expect_same(run_cuda(c), reference(c));
+    expect_same(run_cuda(c, kReference), reference(c));
   }
   const TopKCase no_columns = gaussian_case(1, 2, 5, 0, 3);
   expect_same(run_cuda(no_columns), reference(no_columns));

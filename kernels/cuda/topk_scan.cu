@@ -1,0 +1,91 @@
+#include "kernels/cuda/topk_scan.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/topk_scan_dot.cuh"
+#include "kernels/cuda/topk_scan_mma.cuh"
+#include "kernels/cuda/topk_scan_wgmma.cuh"
+
+namespace hypertower::cuda {
+namespace {
+
+int attribute(cudaDeviceAttr which) {
+  int device = 0;
+  int value = 0;
+  check(cudaGetDevice(&device), "topk scan");
+  check(cudaDeviceGetAttribute(&value, which, device), "topk scan");
+  return value;
+}
+
+// More than the static shared memory of any kernel here.
+constexpr size_t kStaticShared = 6 * 1024;
+
+struct Shape {
+  int rows;  // that a block takes at once
+  int threads;
+  size_t shared;
+  int per_multiprocessor;  // blocks
+};
+
+// Blocks that stay and share the work; fewer where there is little of it.
+void launch_scan(void (*kernel)(Scan), const char* name, const Scan& scan, const Shape& shape,
+                 int multiprocessors, cudaStream_t stream) {
+  const int64_t units =
+      ceil_div<int64_t>(scan.in.queries.rows, shape.rows) * std::max<int64_t>(scan.tiles.count, 1);
+  const int64_t blocks =
+      std::min<int64_t>(units, int64_t{multiprocessors} * shape.per_multiprocessor);
+  check(launch(kernel,
+               {.grid = static_cast<unsigned>(blocks),
+                .block = static_cast<unsigned>(shape.threads),
+                .smem = shape.shared,
+                .stream = stream,
+                .name = name},
+               scan),
+        name);
+}
+
+template <int kRows>
+void launch_dot(const Scan& scan, int multiprocessors, cudaStream_t stream) {
+  launch_scan(topk_scan_dot_kernel<kRows>, "topk_scan_dot", scan,
+              {kRows, kDotThreads, dot_scan_shared(kRows, scan.items.chunks), kDotBlocks<kRows>},
+              multiprocessors, stream);
+}
+
+}  // namespace
+
+void scan_tiles(const Scan& scan, TopKScan kind, int multiprocessors, cudaStream_t stream) {
+  const int64_t rows = scan.in.queries.rows;
+  const int chunks = scan.items.chunks;
+  if (kind == TopKScan::kAuto) {
+    // Code for sm_90a runs on devices of version 9.0 and no other.
+    const bool hopper = attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
+                        attribute(cudaDevAttrComputeCapabilityMinor) == 0;
+    const bool fits = mma_scan_shared(chunks) + kStaticShared <=
+                      static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+    kind = rows <= 8 ? TopKScan::kDot
+           : hopper  ? TopKScan::kWgmma
+           : fits    ? TopKScan::kMma
+                     : TopKScan::kDot;
+  }
+  if (kind == TopKScan::kDot) {
+    if (rows == 1) {
+      launch_dot<1>(scan, multiprocessors, stream);
+    } else if (rows <= 4) {
+      launch_dot<4>(scan, multiprocessors, stream);
+    } else {
+      launch_dot<8>(scan, multiprocessors, stream);
+    }
+  } else if (kind == TopKScan::kMma) {
+    launch_scan(topk_scan_mma_kernel, "topk_scan_mma", scan,
+                {kMmaRows, kMmaThreads, mma_scan_shared(chunks), 2}, multiprocessors, stream);
+  } else {
+    const int groups = rows <= kGroupRows ? 1 : 2;
+    launch_scan(groups == 1 ? topk_scan_wgmma_kernel<1> : topk_scan_wgmma_kernel<2>,
+                "topk_scan_wgmma", scan,
+                {groups * kGroupRows, groups == 1 ? kWgmmaThreads<1> : kWgmmaThreads<2>,
+                 wgmma_scan_shared(groups, chunks), 1},
+                multiprocessors, stream);
+  }
+}
+
+}  // namespace hypertower::cuda
