@@ -98,7 +98,7 @@ def _rows_of(x: Any) -> str:
 
 
 def dict_list(name: str, values: Any, key: str = "") -> list[dict[str, Any]]:
-    """A list of dicts (`requests`, `events`); `key` is what a bare id would stand for, if at all."""
+    """A list of dicts (`requests`, `events`); `key` is what a bare id would stand for, if any."""
     expected = f"{name}: expected a list of dicts, got {shown(values)}"
     if isinstance(values, Mapping):
         raise ArgumentError(f"{expected}; write [{{...}}].")
