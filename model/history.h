@@ -14,8 +14,8 @@ namespace hypertower {
 // after all that had arrived before it. So a history without any times keeps its order.
 void order_history(std::vector<HistoryEvent>& history);
 
-// The part of an ordered history that a request at `time` may read: the events strictly before it,
-// as in training. nullopt (the request says no time): all of them.
+// The part of an ordered history that lies strictly before `time`: what training and evaluation may
+// read of it. nullopt: all of it, as serving does.
 std::span<const HistoryEvent> history_before(std::span<const HistoryEvent> ordered,
                                              std::optional<double> time);
 

@@ -8,7 +8,6 @@
 #include "kernels/topk.h"
 #include "model/event_check.h"
 #include "model/golden.h"
-#include "model/history.h"
 
 namespace hypertower {
 namespace {
@@ -114,15 +113,13 @@ Inputs resolve(const FeatureSpace& features, const ItemIndex& index,
     }
     const std::vector<HistoryEvent>& events =
         request.history ? *request.history : (person ? person->history : kNothing);
-    const size_t read =
-        request.history ? events.size() : history_before(events, request.time).size();
     std::vector<int64_t>& seen = in.seen.emplace_back();
-    std::vector<float> weights;  // of the first of them: those that the tower may read
-    for (size_t i = 0; i < events.size(); ++i) {
-      const int64_t row = index.row(events[i].item);
+    std::vector<float> weights;
+    for (const HistoryEvent& event : events) {
+      const int64_t row = index.row(event.item);
       if (row < 0) continue;
       seen.push_back(row);
-      if (i < read) weights.push_back(static_cast<float>(kind_weight(schema, events[i].kind)));
+      weights.push_back(static_cast<float>(kind_weight(schema, event.kind)));
     }
     const auto end = static_cast<int64_t>(weights.size());
     const auto begin = end - std::min(end, schema.history_length);

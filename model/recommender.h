@@ -50,10 +50,9 @@ class Recommender {
       const;  // everything, weights and catalogue copied back in: to save again
 
   // One answer per request, in order. `people` may be null (nobody stored). A time that is not
-  // given is now. A request that says its time reads of the stored history only what lies strictly
-  // before it, as in training; one that says none reads all of it. What is seen (exclude_seen) is
-  // the whole stored history in either case. A request's own history is taken as given. Items of
-  // histories and exclusions that the catalogue lacks are left out. Errors: unknown field, wrong
+  // given is now; it moves the moment, and not what of the stored history is read: all of it, so
+  // that an event counts from the next request on. A request's own history is taken as given. Items
+  // of histories and exclusions that the catalogue lacks are left out. Errors: unknown field, wrong
   // type (kSchema), NaN (kNumeric), k < 1 (kArgument); message and field() also say which request
   // when there are several or when it has a place ("requests[3].context.hour").
   std::vector<Answer> recommend(std::span<const Request> requests, const RecommendOptions& options,

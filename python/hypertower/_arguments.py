@@ -23,10 +23,10 @@ def shown(x: Any) -> str:
         return f"text {x!r}"
     if isinstance(x, Mapping):
         return "one dict"
+    if isinstance(x, np.generic):
+        x = x.item()
     if x is None or isinstance(x, (bool, int, float)):
         return repr(x)
-    if isinstance(x, np.generic):
-        return repr(x.item())
     text = repr(x) if isinstance(x, (list, tuple)) else ""
     return text if 0 < len(text) <= 60 else f"a {type(x).__name__}"
 

@@ -205,9 +205,8 @@ class Recommender:
 
     def observe(self, events: Any) -> int:
         """Live events ({"user", "item", "kind", "time", "context", "id"}): the next `recommend`
-        sees them, in the order of `time` (default now), however they arrive; a request that says
-        its own `time` sees those strictly before it. Repeated event ids are dropped. Returns the
-        number accepted."""
+        sees them, in the order of `time` (default now), however they arrive. Repeated event ids are
+        dropped. Returns the number accepted."""
         return int(self._people.observe(to_events(events), self._fitted()))
 
     # ---- files ---------------------------------------------------------------------------------
