@@ -187,9 +187,9 @@ def test_live_events_count_by_their_time(rec: ht.Recommender) -> None:
     first, second = rec.encode_query([{"user": f"new {order}", "context": MOMENT, "time": 3000}
                                       for order in (1, -1)])
     np.testing.assert_array_equal(first, second)
-    early, given = rec.encode_query([
+    early, given = rec.encode_query([  # whatever the time of the request
         {"user": "new 1", "context": MOMENT, "time": 2000},
-        {"history": [{"item": 4}], "context": MOMENT, "time": 2000},
+        {"history": [{"item": 4}, {"item": 7}], "context": MOMENT, "time": 2000},
     ])
     np.testing.assert_array_equal(early, given)
 
