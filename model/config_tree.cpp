@@ -219,7 +219,7 @@ int64_t ConfigTree::integer(const std::string& path, int64_t fallback, int64_t m
 
 std::string ConfigTree::choice(const std::string& path, const std::string& fallback,
                                std::span<const std::string> words) const {
-  const std::string value = text(path, fallback);
+  std::string value = text(path, fallback);
   if (std::find(words.begin(), words.end(), value) == words.end()) {
     fail(path, "unknown value '" + value + "'." + name_hint(value, words));
   }

@@ -47,8 +47,9 @@ bool codes_match(const cpu::Tiles& tiles, MatrixView<const float> vectors, int64
     const int64_t place = order.place_of(first / cpu::kTileItems + t);
     if (std::memcmp(block.bytes.data() + t * tiles.tile_bytes(), tiles.tile(place),
                     static_cast<size_t>(tiles.tile_bytes())) != 0 ||
-        std::memcmp(block.slots.data() + t * cpu::kTileItems, tiles.slots + place * cpu::kTileItems,
-                    cpu::kTileItems * sizeof(Slot)) != 0) {
+        !std::equal(tiles.slots + place * cpu::kTileItems,
+                    tiles.slots + (place + 1) * cpu::kTileItems,
+                    block.slots.begin() + t * cpu::kTileItems)) {
       return false;
     }
   }

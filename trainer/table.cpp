@@ -52,10 +52,21 @@ std::vector<std::string> files_of(const DataSource& source, const std::string& r
                                      near.empty() ? "" : " Did you mean '" + near + "'?", cure));
 }
 
+// What to do about the complaints of Arrow that people meet most.
+std::string cure_of(const std::string& reason) {
+  if (reason.find("inflate failed") != std::string::npos) {
+    return ". The name says gzip, the content does not: compress it, or drop '.gz' from the name.";
+  }
+  if (reason.find("CSV parse error") != std::string::npos) {
+    return ". Complete the row, or quote a cell that holds the separator.";
+  }
+  return "";
+}
+
 // Unwraps Arrow's Result / Status; the message keeps Arrow's reason behind the file's name.
 [[noreturn]] void fail(const std::string& file, const arrow::Status& status) {
   throw Error(status.IsIOError() ? ErrorKind::kIo : ErrorKind::kData,
-              concat(file, ": cannot be read: ", status.message()));
+              concat(file, ": cannot be read: ", status.message(), cure_of(status.message())));
 }
 void check(const std::string& file, const arrow::Status& status) {
   if (!status.ok()) fail(file, status);

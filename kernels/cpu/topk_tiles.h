@@ -40,6 +40,7 @@ inline constexpr float kMaxMagnitude = 0x1p56F;
 struct Slot {
   float scale = 0.0F;
   uint32_t item = 0;  // row of the matrix; kNoItem in places past the end
+  bool operator==(const Slot&) const = default;
 };
 inline constexpr uint32_t kNoItem = UINT32_MAX;
 

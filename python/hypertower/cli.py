@@ -12,8 +12,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from .errors import HypertowerError, os_sentence
 
 _EPILOG = """\
@@ -25,15 +23,18 @@ the data path:
 """
 
 
-def _pairs(texts: Sequence[str], option: str) -> dict[str, Any]:
-    """NAME=VALUE texts as a dict; numbers become numbers, a,b becomes a list."""
+def _pairs(texts: Sequence[str], kinds: dict[str, str]) -> dict[str, Any]:
+    """NAME=VALUE texts as a dict. The schema says what a value is: 01234 of a category keeps its
+    zero, and a comma separates only where a feature holds several values."""
     out: dict[str, Any] = {}
     for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise SystemExit(_usage(f"{option}: expected NAME=VALUE, got '{text}'"))
-        parts = [_scalar(part) for part in value.split(",")]
-        out[name] = parts if len(parts) > 1 else parts[0]
+        name, _, value = text.partition("=")
+        kind = kinds.get(name, "category")  # the model names the nearest field of an unknown one
+        if kind in ("category", "categories"):
+            out[name] = value.split(",") if kind == "categories" else value
+        else:
+            numbers = [_scalar(part) for part in value.split(",")]
+            out[name] = numbers if kind == "vector" else _scalar(value)
     return out
 
 
@@ -44,6 +45,31 @@ def _scalar(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def _name_value(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got '{text}'")
+    return text
+
+
+def _repeat_options(arguments: Sequence[str]) -> list[str]:
+    """`--context a=1 b=2 MODEL` as `--context a=1 --context b=2 MODEL`: argparse alone would take
+    MODEL for one more pair."""
+    out: list[str] = []
+    option = ""
+    for word in arguments:
+        if word in ("--context", "--feature"):
+            option = word
+            out.append(word)
+            continue
+        if option and out[-1] != option and "=" in word and not word.startswith("-"):
+            out.append(option)
+        elif option and out[-1] != option:
+            option = ""
+        out.append(word)
+    return out
 
 
 def _usage(message: str) -> int:
@@ -85,13 +111,11 @@ def _bench(arguments: Sequence[str]) -> int:
 def _recommend(args: argparse.Namespace) -> int:
     from .recommender import Recommender
 
-    request: dict[str, Any] = {"context": _pairs(args.context, "--context")}
+    request: dict[str, Any] = {}
     if args.user is not None:
         request["user"] = args.user
     if args.time is not None:
         request["time"] = args.time
-    if args.feature:
-        request["features"] = _pairs(args.feature, "--feature")
     if args.history:
         request["history"] = [{"item": item} for item in args.history]
     where = None
@@ -102,6 +126,11 @@ def _recommend(args: argparse.Namespace) -> int:
             return _usage(f"--where: expected JSON like '{{\"genre\": [\"Comedy\"]}}', got "
                           f"'{args.where}' ({e})")
     rec = Recommender.from_pretrained(args.model)
+    for key, group, pairs in (("context", "context", args.context),
+                              ("features", "user", args.feature)):
+        if pairs:
+            request[key] = _pairs(pairs, {f["name"]: f["kind"] for f in rec.schema_["features"]
+                                          if f["group"] == group})
     ids, scores = rec.recommend([request], args.k, exclude_seen=args.exclude_seen, where=where)
     found = [(i, float(s)) for i, s in zip(ids[0], scores[0], strict=True) if i is not None]
     if args.json:
@@ -113,10 +142,13 @@ def _recommend(args: argparse.Namespace) -> int:
 
 
 def _table(rows: dict[str, dict[str, float]]) -> str:
-    """Metrics of the model and its baselines, one row each; the best of a column is starred."""
+    """Metrics of the model and its baselines, one row each; the one best of a column is starred."""
     names = [n for n in next(iter(rows.values())) if "@" in n]
     width = max(len(r) for r in rows) + 2
-    best = {n: max(r.get(n, -np.inf) for r in rows.values()) for n in names}
+    best = {}
+    for n in names:
+        values = sorted(r[n] for r in rows.values() if n in r)
+        best[n] = values[-1] if len(values) > 1 and values[-1] > values[-2] else None
     lines = [" " * width + "".join(f"{n:>14}" for n in names)]
     for label, metrics in rows.items():
         cells = ""
@@ -135,6 +167,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(metrics)
         return 0
+    print(f"{metrics['events']} events, {metrics['unknown_items']} of items that the model does "
+          "not know (each counts as a miss)\n")
     rows = {"model": {k: v for k, v in metrics.items() if isinstance(v, float)}}
     rows.update(metrics.get("baselines", {}))
     print(_table(rows))
@@ -177,7 +211,7 @@ def _synth(args: argparse.Namespace) -> int:
     from .progress import wanted
     from .synth import synth
 
-    truth = synth(args.out, events=int(args.events), users=int(args.users), items=int(args.items),
+    truth = synth(args.out, events=args.events, users=args.users, items=args.items,
                   context=args.context_strength, sharpness=args.sharpness, seed=args.seed,
                   progress=wanted())
     if args.json:
@@ -201,6 +235,13 @@ def _number(text: str) -> float:
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a number like 60000 or 1e6, got '{text}'") \
             from None
+
+
+def _count(text: str) -> int:
+    value = _number(text)
+    if not 1 <= value <= 2**53 or value != int(value):
+        raise argparse.ArgumentTypeError(f"expected a count such as 60000 or 1e6, got '{text}'")
+    return int(value)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -237,12 +278,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("model", help="model directory")
     p.add_argument("--user", help="user id")
     p.add_argument("--time", type=_number, help="seconds since 1970 UTC; default now")
-    p.add_argument("--context", nargs="*", default=[], metavar="NAME=VALUE",
-                   help="moment features, such as hour=21")
-    p.add_argument("--feature", nargs="*", default=[], metavar="NAME=VALUE",
-                   help="user features given for this request")
-    p.add_argument("--history", nargs="*", metavar="ITEM",
-                   help="items of this person, oldest first; replaces the stored history")
+    p.add_argument("--context", action="append", type=_name_value, metavar="NAME=VALUE",
+                   help="moment features, such as hour=21; several: hour=21 sky=rain")
+    p.add_argument("--feature", action="append", type=_name_value, metavar="NAME=VALUE",
+                   help="user features given for this request; of several values a,b")
+    p.add_argument("--history", nargs="+", metavar="ITEM",
+                   help="items of this person, oldest first (after MODEL); replaces the stored "
+                        "history")
     p.add_argument("-k", type=int, default=10, help="number of items")
     p.add_argument("--where", help="filter as JSON, such as '{\"genre\": [\"Comedy\"]}'")
     p.add_argument("--exclude-seen", action=argparse.BooleanOptionalAction, default=None,
@@ -255,9 +297,9 @@ def _parser() -> argparse.ArgumentParser:
 
     p = add("synth", "Write data with a known truth: the best reachable recall is known.", _synth)
     p.add_argument("out", help="folder to write to")
-    p.add_argument("--events", type=_number, default=60_000, help="number of events")
-    p.add_argument("--users", type=_number, default=1_000, help="number of people")
-    p.add_argument("--items", type=_number, default=1_000, help="number of items")
+    p.add_argument("--events", type=_count, default=60_000, help="number of events")
+    p.add_argument("--users", type=_count, default=1_000, help="number of people")
+    p.add_argument("--items", type=_count, default=1_000, help="number of items")
     p.add_argument("--context-strength", type=float, default=1.0,
                    help="how strongly the moment moves a taste; 0 = not at all")
     p.add_argument("--sharpness", type=float, default=2.5, help="how decided people are")
@@ -279,7 +321,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run_program("hypertower-server", arguments[1:])
     if arguments[:1] == ["bench"]:
         return _bench(arguments[1:])
-    args = _parser().parse_args(arguments)
+    args = _parser().parse_args(_repeat_options(arguments))
     try:
         return int(args.run(args))
     except HypertowerError as e:

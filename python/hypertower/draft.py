@@ -45,8 +45,8 @@ def read_sample(path: str) -> Any:
             return pa.Table.from_batches(batches)
     except FileNotFoundError as e:
         raise DataError(f"{path}: no such file.") from e
-    except pa.ArrowInvalid as e:
-        raise DataError(f"{path}: expected CSV, CSV.gz or Parquet ({e}).") from e
+    except (pa.ArrowInvalid, OSError) as e:
+        raise DataError(f"{path}: cannot be read as CSV, CSV.gz or Parquet: {e}.") from e
 
 
 def _pick(names: list[str], wanted: tuple[str, ...]) -> str | None:
@@ -86,22 +86,28 @@ def guess_feature(column: Any, rows: int) -> Guess | None:
 
 
 def _feature_lines(group: str, table: Any, skip: set[str]) -> list[str]:
-    lines = []
+    """One line per feature under [group], then what cannot be an input and what was left out."""
+    features, outcomes, left_out = [], [], []
     for name in table.schema.names:
         if name in skip:
             continue
         guess = guess_feature(table.column(name), table.num_rows)
         field = re.sub(r"[^A-Za-z0-9_]", "_", name)
+        column = [f'column = "{name}"'] if field != name else []
         if guess is None:
-            lines.append(f"# {name}: left out (always the same, or a text of its own per row)")
-            continue
-        if group == "context" and _OUTCOME.search(name.lower()):
-            lines.append(f"[outcome.{field}]{' ' * 8}# sounds like known only afterwards")
-            lines += [f'column = "{name}"'] if field != name else []
-            continue
-        lines += [f"[{group}.{field}]", f'kind = "{guess.kind}"{" " * 8}# {guess.why}']
-        lines += [f'column = "{name}"'] if field != name else []
-        lines += [f'separator = "{guess.separator}"'] if guess.separator else []
+            left_out.append(name)
+        elif group == "context" and _OUTCOME.search(name.lower()):
+            outcomes.append(f"{field} = {{ {', '.join(column)} }}" if column else f"{field} = {{}}")
+        else:
+            keys = [f'kind = "{guess.kind}"', *column]
+            keys += [f'separator = "{guess.separator}"'] if guess.separator else []
+            features.append(f"{field} = {{ {', '.join(keys)} }}  # {guess.why}")
+    lines = [f"[{group}]", *features] if features else []
+    if outcomes:
+        lines += ["[outcome]  # sound like known only afterwards", *outcomes]
+    if left_out:
+        lines.append(f"# left out, always the same or a text of its own per row: "
+                     f"{', '.join(left_out)}")
     return lines
 
 
@@ -127,9 +133,12 @@ def draft_config(events: str, items: str | None = None, users: str | None = None
     lines += [f'{key} = "{path}"' for key, path in (("items", items), ("users", users)) if path]
     lines += [f'split = "{"time" if "time" in columns else "last"}"', "[columns]"]
     lines += [f'{role} = "{name}"' for role, name in columns.items()]
+    of_context = _feature_lines("context", table, set(columns.values()))
     if "time" in columns:
-        lines += ["[context.hour]", 'from = "time"', "[context.weekday]", 'from = "time"']
-    lines += _feature_lines("context", table, set(columns.values()))
+        if of_context[:1] != ["[context]"]:
+            of_context.insert(0, "[context]")
+        of_context[1:1] = ['hour = { from = "time" }', 'weekday = { from = "time" }']
+    lines += of_context
     for group, path, role in (("item", items, "item"), ("user", users, "user")):
         if path:
             side = read_sample(path)

@@ -176,7 +176,8 @@ class Recommender:
 
     def score(self, requests: Sequence[Request],
               items: Sequence[Id] | Sequence[Sequence[Id]]) -> np.ndarray:
-        """The score that `recommend` would give: one item per request -> [n], lists -> [n, m]."""
+        """The score that `recommend` would give: one item per request -> [n], lists -> [n, m].
+        An item that the model does not know scores -inf, as `recommend` never returns it."""
         core = self._fitted()
         requests = _requests(requests)
         items = id_list(items, "items")
