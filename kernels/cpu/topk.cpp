@@ -153,7 +153,10 @@ class Request {
       keys.push_back(topk_key::make(adjusted_score(score, a.delta), a.id));
     }
     const int64_t count = std::min<int64_t>(static_cast<int64_t>(keys.size()), keep_);
-    std::partial_sort(keys.begin(), keys.begin() + count, keys.end(), std::greater<>());
+    if (count < static_cast<int64_t>(keys.size())) {
+      std::nth_element(keys.begin(), keys.begin() + count, keys.end(), std::greater<>());
+    }
+    std::sort(keys.begin(), keys.begin() + count, std::greater<>());
     for (int64_t i = 0; i < count; ++i) {
       out_.ids.row(row.row)[i] = topk_key::id(keys[static_cast<size_t>(i)]);
       out_.scores.row(row.row)[i] = topk_key::score(keys[static_cast<size_t>(i)]);

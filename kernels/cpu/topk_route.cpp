@@ -12,11 +12,11 @@ namespace {
 
 // Nanoseconds on one core of a current server, roughly; only their ratios matter.
 constexpr double kReadInt8 = 0.06;         // a number of a tile, from memory
-constexpr double kScoreInt8 = 0.0027;      // a number of a tile for one more row
+constexpr double kScoreInt8 = 0.0052;      // a number of a tile for one more row
 constexpr double kPackInt8 = 0.3;          // a number of an item that is moved to another tile
-constexpr double kTestMask = 2.0;          // the mask bit of an item
-constexpr double kTestCandidate = 10.0;    // of an item that reaches the gate
-constexpr double kReadFloat = 0.4;         // a number of an item row somewhere in memory
+constexpr double kTestMask = 4.0;          // the mask bit of an item
+constexpr double kTestCandidate = 4.0;     // of an item that reaches the gate
+constexpr double kReadFloat = 0.8;         // a number of an item row somewhere in memory
 constexpr double kScoreExactly = 0.12;     // a number of an item row for one more row
 constexpr double kCandidatesPerKey = 8.0;  // first-pass candidates of a scan over those wanted
 
@@ -38,7 +38,9 @@ RowSet::How cheapest(int64_t rows, int64_t batch, int64_t items, int64_t passing
       std::min(n, kCandidatesPerKey * static_cast<double>(keep) * n / std::max(m, 1.0));
   const double test = n * d * r * std::max(kScoreInt8, kReadInt8 / static_cast<double>(batch)) +
                       r * candidates * kTestCandidate;
-  const double pack = n * (d * kReadInt8 + kTestMask) + m * d * (kPackInt8 + kScoreInt8 * r);
+  const double lines_read = 1.0 - std::pow(1.0 - m / n, 16.0);  // one line has 16 items' columns
+  const double pack =
+      n * (d * kReadInt8 * lines_read + kTestMask) + m * d * (kPackInt8 + kScoreInt8 * r);
   const double gather = m * d * (kReadFloat + kScoreExactly * r);
   if (gather < std::min(test, pack)) return RowSet::How::kGather;
   return pack < test ? RowSet::How::kPack : RowSet::How::kScan;

@@ -14,6 +14,7 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kRowGrain = 8;
+constexpr int64_t kMinTilesPerWorker = 64;
 
 // The tiles that have been seen when a guess is made, of 64.
 constexpr int64_t kSample = 1, kLargerSample = 8, kWhole = 64;
@@ -28,7 +29,7 @@ class Scan {
  public:
   Scan(const ScanPlan& plan, std::span<ScanRow> rows, int threads)
       : plan_(plan), rows_(rows), threads_(threads), guesses_(rows.size(), -kInf) {
-    const int64_t most = std::max<int64_t>(1, plan.tiles() / 64);
+    const int64_t most = std::max<int64_t>(1, plan.tiles() / kMinTilesPerWorker);
     const auto workers = std::min<int64_t>(threads, most);
     for (int64_t w = 0; w < workers; ++w) workers_.emplace_back(plan);
     for (int64_t r = 0; r < count(); ++r) {
@@ -170,6 +171,23 @@ std::vector<int64_t> scan_rows(const Shard& shard, std::span<ScanRow> rows, int6
 void scan_shard(const Shard& shard, std::span<ScanRow> rows, int64_t keep, bool packed,
                 const SearchOptions& options, int threads, SearchStats* stats) {
   if (rows.empty() || shard.rows.rows == 0) return;
+  // Threads share the tiles; of few tiles, each takes some of the rows.
+  const auto num_rows = static_cast<int64_t>(rows.size());
+  if (threads > 1 && num_rows > kMaxGroup &&
+      tiles_of(shard.rows.rows) < threads * kMinTilesPerWorker) {
+    const int64_t groups = (num_rows + kMaxGroup - 1) / kMaxGroup;
+    const int64_t part = (groups + threads - 1) / threads * kMaxGroup;
+    std::vector<SearchStats> of_part(static_cast<size_t>((num_rows + part - 1) / part));
+    parallel_for(threads, static_cast<int64_t>(of_part.size()), 1, [&](int64_t p, int64_t) {
+      const int64_t first = p * part, count = std::min(part, num_rows - first);
+      scan_shard(shard, rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), keep,
+                 packed, options, 1, &of_part[static_cast<size_t>(p)]);
+    });
+    for (const SearchStats& s : of_part) {
+      if (stats != nullptr) stats->add(s);
+    }
+    return;
+  }
   // Where earlier shards are as large, they have set gates that no guess would beat.
   const bool guess =
       tiles_of(shard.rows.rows) >= options.min_guess_tiles && shard.first_id < shard.rows.rows;

@@ -31,9 +31,9 @@ enum class MaskRoute : uint8_t {
 struct SearchOptions {
   Int8Tier tier = best_int8_tier();
   MaskRoute masks = MaskRoute::kByCost;
-  int64_t guess_rank = 0;         // > 0: this rank of the sample instead of a careful one
-  int64_t min_guess_tiles = 256;  // fewer tiles are scanned without a guess
-  int64_t min_float_rows = 16;    // fewer rows are scored exactly where there is no int8 form
+  int64_t guess_rank = 0;        // > 0: this rank of the sample instead of a careful one
+  int64_t min_guess_tiles = 16;  // fewer tiles are scanned without a guess
+  int64_t min_float_rows = 16;   // fewer rows are scored exactly where there is no int8 form
 };
 
 // What a search did, for tests and benchmarks.
@@ -42,6 +42,15 @@ struct SearchStats {
   int64_t exact_scores = 0;  // of candidates
   int64_t repairs = 0;       // rows whose guess was too high
   int64_t scanned_rows = 0, packed_rows = 0, exact_rows = 0;
+
+  void add(const SearchStats& s) {
+    candidates += s.candidates;
+    exact_scores += s.exact_scores;
+    repairs += s.repairs;
+    scanned_rows += s.scanned_rows;
+    packed_rows += s.packed_rows;
+    exact_rows += s.exact_rows;
+  }
 };
 
 }  // namespace hypertower::cpu

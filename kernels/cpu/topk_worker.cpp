@@ -155,10 +155,11 @@ void ScanWorker::score_floats(const Slot* slots) {
 // and sums of this function.
 void ScanWorker::take(int64_t row, int q, const Found& tile) {
   const float slack = hits_.slack[q];
+  const uint64_t* mask = plan_.rows[static_cast<size_t>(row)].mask;
   for (uint64_t lanes = hits_.lanes[q]; lanes != 0; lanes &= lanes - 1) {
     const int place = std::countr_zero(lanes);
     const Slot& slot = tile.slots[place];
-    if (slot.item == kNoItem) continue;
+    if (slot.item == kNoItem || !allowed(mask, plan_.shard.first_id + slot.item)) continue;
     if (tile.exactly) {
       float exact;
       canonical_scores(plan_.wide_queries + row * canonical_stride(plan_.dim()), 1,
@@ -181,7 +182,7 @@ void ScanWorker::offer(int64_t row, float approx, float upper, uint32_t item, fl
   if (!(upper >= gate(row))) return;
   const ScanRow& r = plan_.rows[static_cast<size_t>(row)];
   const int64_t id = plan_.shard.first_id + item;
-  if (!allowed(r.mask, id) || !allowed(plan_.shard.live, id)) return;
+  if (!allowed(plan_.shard.live, id)) return;
   if (!r.adjusted.empty() && AdjustedRows::contains(r.adjusted, id)) return;
   ++pushed_;
   found(row).push(upper, approx, item, exact);

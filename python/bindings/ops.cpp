@@ -1,8 +1,11 @@
 #include "python/bindings/ops.h"
 
+#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -10,6 +13,7 @@
 
 #include "kernels/embedding.h"
 #include "kernels/error.h"
+#include "kernels/parallel.h"
 #include "kernels/softmax_loss.h"
 #include "kernels/topk.h"
 #include "kernels/topk_index.h"
@@ -89,6 +93,32 @@ struct TopKArguments {
   }
 };
 
+// Booleans [masks, items] as bits, 64 to a word; bits past the end are 0.
+py::array_t<uint64_t> pack_masks(const py::array_t<bool, py::array::c_style>& masks, int threads) {
+  const int64_t rows = masks.shape(0), items = masks.shape(1);
+  const int64_t words = std::max<int64_t>(1, (items + 63) / 64);
+  py::array_t<uint64_t> packed({rows, words});
+  const auto* from = reinterpret_cast<const uint8_t*>(masks.data());
+  uint64_t* to = packed.mutable_data();
+  const py::gil_scoped_release release;
+  parallel_for(threads, rows * words, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; ++at) {
+      const int64_t first = at % words * 64, count = std::min<int64_t>(64, items - first);
+      uint8_t bytes[64] = {};
+      std::memcpy(bytes, from + at / words * items + first, static_cast<size_t>(count));
+      uint64_t word = 0;
+      for (int i = 0; i < 8; ++i) {
+        uint64_t eight;
+        std::memcpy(&eight, bytes + i * 8, 8);
+        // Byte j is 0 or 1; this product moves it to bit 56 + j, and no sums carry into those.
+        word |= (eight * 0x0102040810204080U) >> 56 << (i * 8);
+      }
+      to[at] = word;
+    }
+  });
+  return packed;
+}
+
 // Keeps a Python object alive; let go of under the lock of the interpreter.
 std::shared_ptr<const void> keep(py::object object) {
   return {new py::object(std::move(object)), [](const py::object* kept) {
@@ -98,6 +128,7 @@ std::shared_ptr<const void> keep(py::object object) {
 }
 
 void bind_topk(py::module_& m) {
+  m.def("pack_masks", pack_masks, py::arg("masks"), py::arg("threads"));
   py::class_<TopKArguments>(m, "TopKArguments")
       .def(py::init<Memory, Memory, Memory, Memory, Memory, Memory, Memory, Memory, Memory, Memory,
                     Memory>(),

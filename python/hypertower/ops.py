@@ -73,28 +73,27 @@ def _adjusted(adjust: Any, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return _joined(ids, np.int64), _offsets(ids), _joined(deltas, np.float32)
 
 
-def _mask_words(mask: Any, rows: int, items: int) -> tuple[np.ndarray, np.ndarray | None]:
+def _mask_words(mask: Any, rows: int, items: int,
+                threads: int) -> tuple[np.ndarray, np.ndarray | None]:
     """A boolean mask [N] or [B, N] as 64-bit words [M, W] and the mask of each row."""
     if hasattr(mask, "detach"):
         mask = mask.detach().cpu().numpy()
-    mask = np.asarray(mask, dtype=bool)
+    mask = np.ascontiguousarray(np.asarray(mask, dtype=bool))
     if mask.shape not in ((items,), (rows, items)):
         raise ArgumentError(
             f"mask: expected shape ({items},) or ({rows}, {items}), got {mask.shape}."
         )
     shared = mask.ndim == 1
-    bits = np.packbits(np.atleast_2d(mask), axis=1, bitorder="little")
-    words = np.zeros((bits.shape[0], max(1, -(-items // 64)) * 8), dtype=np.uint8)
-    words[:, : bits.shape[1]] = bits
-    return words.view("<u8"), None if shared else np.arange(rows, dtype=np.int32)
+    words = _core.pack_masks(np.atleast_2d(mask), threads)
+    return words, None if shared else np.arange(rows, dtype=np.int32)
 
 
 def _search(b: Backend, search: Callable[[_core.TopKArguments], None], rows: int, items: int,
-            k: int, mask: Any, exclude: Any, adjust: Any) -> tuple[Any, Any]:
+            k: int, mask: Any, exclude: Any, adjust: Any, threads: int | None) -> tuple[Any, Any]:
     """Runs `search` with masks and lists as the kernels take them; ids and scores [rows, k]."""
     words = of_row = values = offsets = a_values = a_offsets = deltas = None
     if mask is not None:
-        word_array, row_array = _mask_words(mask, rows, items)
+        word_array, row_array = _mask_words(mask, rows, items, b.place(threads)[1])
         words = b.array(word_array, "u64")
         of_row = None if row_array is None else b.array(row_array, "i32")
     if exclude is not None:
@@ -146,7 +145,7 @@ class TopKIndex:
         need_matrix("queries", q)
         count = need_k(k, index.size)
         return _search(b, lambda a: index.search(b.memory(q), count, a, b.place(threads)),
-                       q.shape[0], index.size, count, mask, exclude, adjust)
+                       q.shape[0], index.size, count, mask, exclude, adjust, threads)
 
     def append(self, items: Any, *, threads: int | None = None) -> int:
         """Adds items at the end and returns the id of the first; they are kept, not copied."""
@@ -192,7 +191,7 @@ def topk(queries: Any, items: Any, k: int, mask: Any = None, exclude: Any = None
     count = need_k(k, x.shape[0])
     ids, scores = _search(b, lambda a: _core.topk(b.memory(q), b.memory(x), count, a,
                                                   b.place(threads)),
-                          q.shape[0], x.shape[0], count, mask, exclude, adjust)
+                          q.shape[0], x.shape[0], count, mask, exclude, adjust, threads)
     if b.name == "torch" and _needs_grad(queries, items):
         from ._autograd import attach_topk_gradient
 

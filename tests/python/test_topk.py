@@ -103,3 +103,16 @@ def test_messages() -> None:
         ht.topk(x, np.ones((3, 5), np.float32), 1)
     with pytest.raises(ht.ArgumentError, match="exclude"):
         ht.topk(x, x, 1, exclude=[[0], [7], []])
+
+
+@pytest.mark.parametrize("items", [1, 7, 63, 64, 65, 200])
+def test_masks_of_any_length_and_layout(items: int) -> None:
+    rng = np.random.default_rng(items)
+    vectors = rng.standard_normal((items, 4), dtype=np.float32)
+    queries = rng.standard_normal((3, 4), dtype=np.float32)
+    masks = rng.random((items, 3)) < 0.5
+    for mask in (masks.T, masks.T.astype(np.int64), masks[:, 0]):  # all of them strided
+        ids, _ = ht.topk(queries, vectors, items, mask=mask)
+        for row, found in enumerate(ids):
+            allowed = mask if mask.ndim == 1 else mask[row]
+            assert sorted(found[found >= 0]) == list(np.flatnonzero(allowed))
