@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <random>
 
 #include "model/index.h"
@@ -74,6 +76,47 @@ TEST(IndexFile, RefusesWhatWasNotMadeFromTheVectors) {
   EXPECT_EQ(refusal(c), "tensor 'codes' does not fit the vectors of the items");
   SafetensorsWriter().write(path);
   EXPECT_EQ(refusal(c), "tensor 'codes' is missing");
+}
+
+// The checksums of a model directory find any change. Behind them, whatever a file says, a search
+// stays within its bounds: run by the sanitizers.
+TEST(IndexFile, ADamagedFileIsRefusedOrSearchedWithinBounds) {
+  const TempDir dir;
+  const std::string path = dir / "index.safetensors";
+  const Catalogue c = catalogue_of(66'000);
+  ASSERT_TRUE(write_index_file(vectors_of(c), path));
+  std::string whole(std::filesystem::file_size(path), 0);
+  std::ifstream(path, std::ios::binary).read(whole.data(), static_cast<int64_t>(whole.size()));
+  std::mt19937 random(7);
+  const auto below = [&](size_t n) {
+    return std::uniform_int_distribution<size_t>(0, n - 1)(random);
+  };
+  std::vector<Query> queries(2);
+  for (size_t q = 0; q < 2; ++q) queries[q].vector = {c.vectors.data() + q * 60, kDim};
+  int refused = 0, searched = 0;
+  for (int trial = 0; trial < 200; ++trial) {
+    std::string damaged = whole;
+    if (trial % 10 == 0) damaged.resize(below(whole.size()));
+    const size_t from = trial % 4 == 0 ? 0 : below(damaged.size() + 1);  // often the header
+    const size_t reach = std::min<size_t>(damaged.size() - std::min(from, damaged.size()), 600);
+    for (int change = 0; change < 4 && reach > 0; ++change) {
+      damaged[from + below(reach)] = static_cast<char>(below(256));
+    }
+    std::ofstream(path, std::ios::binary)
+        .write(damaged.data(), static_cast<int64_t>(damaged.size()));
+    try {
+      const ItemIndex index(c, read_index_file(SafetensorsFile::open(path), vectors_of(c)));
+      for (const auto& hits : index.search(queries, 25, {})) {
+        for (const auto& hit : hits) ASSERT_TRUE(hit.row >= 0 && hit.row < 66'000);
+      }
+      ++searched;
+    } catch (const Error& e) {
+      EXPECT_FALSE(std::string(e.what()).empty());
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 50);
+  EXPECT_GT(searched, 10);
 }
 
 }  // namespace
