@@ -1,10 +1,14 @@
 #include "kernels/parallel.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cassert>
+#include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -38,7 +42,7 @@ class Loop {
     }
   }
 
-  // After all threads are joined.
+  // After everybody has left.
   void rethrow() const {
     if (error_) std::rethrow_exception(error_);
   }
@@ -57,6 +61,87 @@ class Loop {
   int64_t error_block_ = 0;
 };
 
+// Threads that wait for loops, made when a loop finds too few of them idle and kept. The caller of
+// a loop works too and never waits for a helper that has not begun, so loops within loops end, and
+// a loop whose helpers are all busy elsewhere takes longer, nothing else.
+class Helpers {
+ public:
+  // Works on the loop with up to `count` helpers; returns when nobody touches it any more.
+  void run(Loop& loop, int64_t count) {
+    Call call{&loop, count};
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      add_threads(count);
+      calls_.push_back(&call);
+    }
+    for (int64_t i = 0; i < count; ++i) work_.notify_one();
+    loop.work();
+    std::unique_lock<std::mutex> lock(mutex_);
+    std::erase(calls_, &call);
+    call.left.wait(lock, [&] { return call.working == 0; });
+  }
+
+ private:
+  struct Call {
+    Loop* loop;
+    int64_t wanted;       // helpers that may still join
+    int64_t working = 0;  // those that have and are not done
+    std::condition_variable left = {};
+  };
+
+  void add_threads(int64_t count) {
+    for (int64_t i = std::max<int64_t>(0, idle_ - promised()); i < count; ++i) {
+      try {
+        std::thread([this] { help(); }).detach();
+      } catch (const std::system_error&) {
+        return;  // the machine has no more to give
+      }
+      ++idle_;
+    }
+  }
+
+  int64_t promised() const {
+    int64_t sum = 0;
+    for (const Call* call : calls_) sum += call->wanted;
+    return sum;
+  }
+
+  void help() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      work_.wait(lock, [&] { return !calls_.empty(); });
+      Call& call = *calls_.front();
+      ++call.working;
+      if (--call.wanted == 0) calls_.erase(calls_.begin());
+      --idle_;
+      lock.unlock();
+      call.loop->work();
+      lock.lock();
+      ++idle_;
+      if (--call.working == 0) call.left.notify_one();
+    }
+  }
+
+  std::mutex mutex_;  // guards what follows and the calls
+  std::condition_variable work_;
+  std::vector<Call*> calls_;  // that want helpers, the oldest first
+  int64_t idle_ = 0;          // threads not in a loop
+};
+
+// Never destroyed: its threads may outlive everything else. A process made by fork() has none of
+// them and starts anew.
+Helpers* helpers = nullptr;
+
+Helpers& all_helpers() {
+  static const bool made = [] {
+    helpers = new Helpers;
+    pthread_atfork(nullptr, nullptr, [] { helpers = new Helpers; });
+    return true;
+  }();
+  static_cast<void>(made);
+  return *helpers;
+}
+
 }  // namespace
 
 void parallel_for(int threads, int64_t count, int64_t grain,
@@ -64,11 +149,10 @@ void parallel_for(int threads, int64_t count, int64_t grain,
   assert(threads >= 1 && grain >= 1);
   if (count <= 0) return;
   Loop loop(count, grain, body);
-  const int64_t helpers = std::min<int64_t>(threads, loop.blocks()) - 1;
-  {
-    std::vector<std::jthread> pool;
-    pool.reserve(helpers);
-    for (int64_t i = 0; i < helpers; ++i) pool.emplace_back([&loop] { loop.work(); });
+  const int64_t wanted = std::min<int64_t>(threads, loop.blocks()) - 1;
+  if (wanted > 0) {
+    all_helpers().run(loop, wanted);
+  } else {
     loop.work();
   }
   loop.rethrow();

@@ -8,9 +8,10 @@
 namespace hypertower {
 
 // Calls body(begin, end) once for each block [0, grain), [grain, 2 * grain), ... of [0, count), on
-// the calling thread and at most `threads` - 1 further ones, which are joined before it returns.
-// Blocks are handed out in ascending order to whichever thread is free. When bodies throw, no new
-// block starts and the exception of the lowest block is rethrown: the same one on every run.
+// the calling thread and at most `threads` - 1 further ones, which have left it when it returns;
+// they are kept for the next loop. Loops may run at the same time, within each other, and after
+// fork(). Blocks are handed out in ascending order to whichever thread is free. When bodies throw,
+// no new block starts and the exception of the lowest block is rethrown: the same one on every run.
 // With one thread or one block it is a plain loop. REQUIRES: threads >= 1, grain >= 1.
 void parallel_for(int threads, int64_t count, int64_t grain,
                   const std::function<void(int64_t begin, int64_t end)>& body);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from types import ModuleType
 
 from .errors import HypertowerError
@@ -9,6 +11,8 @@ from .errors import HypertowerError
 
 def load_trainer() -> ModuleType:
     """The compiled trainer, after torch and pyarrow, whose libraries it uses."""
+    if "torch" not in sys.modules:  # OpenMP reads it when it is loaded; why: trainer/main.cpp
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for name in ("torch", "pyarrow"):
         try:
             __import__(name)

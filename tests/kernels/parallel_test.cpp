@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -60,6 +62,39 @@ TEST(ParallelFor, StartsNoBlockAfterAFailureOnOneThread) {
                             }),
                std::runtime_error);
   EXPECT_EQ(calls.load(), 1);
+}
+
+int64_t sum_of_loop(int threads, int64_t count) {
+  std::atomic<int64_t> sum = 0;
+  parallel_for(threads, count, 1, [&](int64_t begin, int64_t) { sum += begin; });
+  return sum;
+}
+
+TEST(ParallelFor, LoopsWithinLoopsEnd) {
+  std::atomic<int64_t> sum = 0;
+  parallel_for(4, 8, 1, [&](int64_t, int64_t) { sum += sum_of_loop(3, 10); });
+  EXPECT_EQ(sum, 8 * 45);
+}
+
+TEST(ParallelFor, ManyCallersAtOnce) {
+  std::atomic<int64_t> sum = 0;
+  {
+    std::vector<std::jthread> callers;
+    for (int i = 0; i < 8; ++i) {
+      callers.emplace_back([&] {
+        for (int round = 0; round < 200; ++round) sum += sum_of_loop(1 + round % 4, 10);
+      });
+    }
+  }
+  EXPECT_EQ(sum, 8 * 200 * 45);
+}
+
+TEST(ParallelFor, WorksInAProcessMadeByFork) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer allows no new threads after fork()";
+#endif
+  EXPECT_EQ(sum_of_loop(3, 100), 4950);
+  EXPECT_EXIT(std::exit(sum_of_loop(3, 10) == 45 ? 0 : 1), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace
