@@ -130,9 +130,9 @@ void run(const Options& o) {
 }
 
 // Torch's OpenMP threads spin while they wait for their next piece of work, on cores that our own
-// loops and other programs need. Without it training takes as long on an idle machine, with a third
-// less processor time, and a tenth of the time beside two busy programs. OpenMP reads the setting
-// when it is loaded, before main.
+// loops and other programs need. Without spinning, training takes as long on an idle machine, with
+// a third less processor time, and a tenth of the time beside two busy programs. OpenMP reads the
+// setting when it is loaded, before main.
 void start_again_with_patient_openmp(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr || setenv("OMP_WAIT_POLICY", "passive", 1) != 0)
     return;
