@@ -1,7 +1,7 @@
 # Libraries that live inside Python wheels, each as one imported target linked by full path:
 #   hypertower::torch   headers and libraries of LibTorch
 #   hypertower::arrow   headers and libraries of Arrow and Parquet
-#   hypertower::cuda    CUDA runtime and cuBLASLt (only where HYPERTOWER_WITH_CUDA)
+#   hypertower::cuda    CUDA runtime (only where HYPERTOWER_WITH_CUDA)
 # torch's own CMake package is not used: it needs nvcc, probes GPUs and adds its own flags to every
 # CUDA source. The Python is that of an active environment, else .venv of the checkout.
 if(NOT DEFINED Python_EXECUTABLE AND NOT DEFINED ENV{VIRTUAL_ENV}
@@ -76,17 +76,17 @@ if(HYPERTOWER_PYTHON)
 endif()
 
 if(HYPERTOWER_WITH_CUDA)
-  # One process must load one CUDA runtime and one cuBLAS, and torch brings its own: link those
-  # where they are installed. --as-needed: a program that calls no cuBLAS need not load 500 MB.
+  # One process must load one CUDA runtime, and torch brings its own: link that where it is
+  # installed. cuBLASLt, beside it, is opened at run time by the code that calls it.
   hypertower_find_wheel(nvidia_dir nvidia)
   set(major ${CUDAToolkit_VERSION_MAJOR})
   set(cuda_dir "${nvidia_dir}/cu${major}/lib")
   if(EXISTS "${cuda_dir}/libcudart.so.${major}")
-    set(cuda_libraries "${cuda_dir}/libcudart.so.${major}" "${cuda_dir}/libcublasLt.so.${major}")
+    set(cuda_library "${cuda_dir}/libcudart.so.${major}")
   else()
-    set(cuda_libraries CUDA::cudart CUDA::cublasLt)
+    set(cuda_library CUDA::cudart)
   endif()
   hypertower_imported(hypertower::cuda INCLUDES ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(hypertower::cuda INTERFACE
-                        "-Wl,--push-state,--as-needed" ${cuda_libraries} "-Wl,--pop-state")
+                        "-Wl,--push-state,--as-needed" ${cuda_library} ${CMAKE_DL_LIBS} "-Wl,--pop-state")
 endif()

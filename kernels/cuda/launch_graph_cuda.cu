@@ -18,7 +18,8 @@ LaunchGraph::LaunchGraph(std::function<void(void*)> enqueue)
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "launch graph");
   cudaGraph_t graph = nullptr;
   try {
-    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "launch graph");
+    // Relaxed: the first launch of a kernel may load its code, which the other modes can refuse.
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "launch graph");
     enqueue(stream);
     check(cudaStreamEndCapture(stream, &graph), "launch graph");
     check(cudaGraphInstantiate(&recording_->executable, graph, 0), "launch graph");

@@ -25,6 +25,7 @@
 #include "kernels/cuda/topk_prepare.cuh"
 #include "kernels/cuda/topk_reference.cuh"
 #include "kernels/cuda/topk_scan.h"
+#include "kernels/cuda/topk_scan_chunks.h"
 #include "kernels/cuda/topk_score.cuh"
 #include "kernels/cuda/topk_select.cuh"
 #include "kernels/cuda/topk_session.h"
@@ -77,7 +78,9 @@ class TopKSearch {
         segment_counts_(slab * parts_, stream),
         keys_(2 * slab * key_stride_, stream),
         counts_(2 * slab, stream),
-        paths_(1, stream) {}
+        paths_(1, stream) {
+    if (scans_chunks(slab)) chunk_scan_.emplace(slab, codes_, options.chunk_products, stream);
+  }
 
   // The best of rows that `in` and `out` begin with, at most `slab`.
   void run(const TopKInput& in, const TopKOutput& out, const SortedLists& lists, int64_t first_row,
@@ -132,6 +135,14 @@ class TopKSearch {
   }
   int64_t stride() const {
     return std::max(parts_ * segment_size(plan_.keep), codes_.chunks != 0 ? plan_.capacity : 0);
+  }
+
+  // Whether the thresholds and candidates of so many rows come from ChunkScan; repairs, which
+  // rarely have a row to work on, leave it to the scans that see an empty list on the device.
+  bool scans_chunks(int64_t rows) const {
+    if (codes_.chunks == 0) return false;
+    if (options_.scan != TopKScan::kAuto) return options_.scan == TopKScan::kChunks;
+    return rows > kDirectRows && !fits_shared_memory(codes_.chunks);
   }
 
   Rows rows() const {
@@ -200,8 +211,13 @@ class TopKSearch {
     prepare(in, out);
     const int64_t batch = in.queries.rows;
     const auto scan = [&](List which, const TileSet& tiles) {
-      scan_tiles({in, listed, codes_, rows(), list(which), tiles}, options_.scan, multiprocessors_,
-                 stream_);
+      const Scan scan{in, listed, codes_, rows(), list(which), tiles};
+      if (which == kScan && scans_chunks(batch)) {
+        chunk_scan_->run(scan, multiprocessors_, stream_);
+      } else {
+        const bool chunks = options_.scan == TopKScan::kChunks;
+        scan_tiles(scan, chunks ? TopKScan::kAuto : options_.scan, multiprocessors_, stream_);
+      }
     };
     const auto refine = [&](int64_t rank) {
       launch_rows(topk_refine_kernel, "topk_refine", batch, in, rows(), list(kScan), rank,
@@ -292,6 +308,7 @@ class TopKSearch {
   Scratch<uint64_t> keys_;
   Scratch<int64_t> counts_;
   Scratch<PathCounts> paths_;
+  std::optional<ChunkScan> chunk_scan_;
 };
 
 void topk(const TopKInput& in, const TopKOutput& out, void* stream_handle,

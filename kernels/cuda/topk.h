@@ -15,6 +15,7 @@ enum class TopKScan : uint8_t {
   kDot,        // int8 dot products of plain threads, for few rows
   kMma,        // int8 tensor cores of sm_80
   kWgmma,      // int8 tensor cores of sm_90a
+  kChunks,     // cuBLASLt's int8 product, then a selection; kAuto: many rows of many columns
   kReference,  // canonical scores of everything
 };
 
@@ -33,10 +34,11 @@ struct TopKOptions {
   TopKScan scan = TopKScan::kAuto;
   // Candidates held for all rows of a pass together, 8 bytes each; more rows take more passes.
   int64_t scratch_keys = int64_t{1} << 24;
-  int64_t capacity = 0;       // candidates of a row, at least k; 0: by k
-  int64_t seed_stride = 0;    // every so manieth tile sets the first threshold; 0: by capacity
-  int64_t warm_stride = 0;    // the same of the second threshold, divides seed_stride
-  int64_t gather_limit = -1;  // allowed items of a row that is gathered; -1: capacity
+  int64_t capacity = 0;        // candidates of a row, at least k; 0: by k
+  int64_t seed_stride = 0;     // every so manieth tile sets the first threshold; 0: by capacity
+  int64_t warm_stride = 0;     // the same of the second threshold, divides seed_stride
+  int64_t chunk_products = 0;  // of kChunks, held at once, 4 bytes each; 0: half of the L2 cache
+  int64_t gather_limit = -1;   // allowed items of a row that is gathered; -1: capacity
   float forced_threshold = std::numeric_limits<float>::quiet_NaN();  // in place of sampled ones
   TopKPaths* paths = nullptr;                                        // filled where not null
 };

@@ -19,8 +19,8 @@ namespace hypertower::cuda {
 inline constexpr int kItemTile = 128;
 // Columns of a code chunk: 16 bytes, one load.
 inline constexpr int kCodeChunk = 16;
-// Beyond it the codes of a group of queries do not fit into shared memory.
-inline constexpr int64_t kMaxCodeDim = 1024;
+// Up to it a dot product of codes fits into 27 bits, which Hit (topk_queue.cuh) has for it.
+inline constexpr int64_t kMaxCodeDim = 4096;
 
 struct alignas(16) ItemBound {
   float scale;

@@ -27,7 +27,7 @@ class DeviceItems {
   MatrixView<const float> items() const { return items_; }
   ItemCodes codes() const;
 
-  // At most 1024 columns, at least one item.
+  // At most 4096 columns, at least one item.
   static bool supports(int64_t rows, int64_t cols);
 
  private:

@@ -53,6 +53,12 @@ void launch_dot(const Scan& scan, int multiprocessors, cudaStream_t stream) {
 
 }  // namespace
 
+bool fits_shared_memory(int chunks) {
+  const size_t most = std::max(mma_scan_shared(chunks), wgmma_scan_shared(2, chunks));
+  return most + kStaticShared <=
+         static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+}
+
 void scan_tiles(const Scan& scan, TopKScan kind, int multiprocessors, cudaStream_t stream) {
   const int64_t rows = scan.in.queries.rows;
   const int chunks = scan.items.chunks;
@@ -60,12 +66,9 @@ void scan_tiles(const Scan& scan, TopKScan kind, int multiprocessors, cudaStream
     // Code for sm_90a runs on devices of version 9.0 and no other.
     const bool hopper = attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
                         attribute(cudaDevAttrComputeCapabilityMinor) == 0;
-    const bool fits = mma_scan_shared(chunks) + kStaticShared <=
-                      static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
-    kind = rows <= 8 ? TopKScan::kDot
-           : hopper  ? TopKScan::kWgmma
-           : fits    ? TopKScan::kMma
-                     : TopKScan::kDot;
+    kind = rows <= 8 || !fits_shared_memory(chunks) ? TopKScan::kDot
+           : hopper                                 ? TopKScan::kWgmma
+                                                    : TopKScan::kMma;
   }
   if (kind == TopKScan::kDot) {
     if (rows == 1) {

@@ -7,7 +7,12 @@
 
 namespace hypertower::cuda {
 
-// The items of scan.tiles against the rows of scan.list. REQUIRES: the device can run `kind`.
+// Whether the kernels here can keep the codes of a group of rows in shared memory, so that many
+// rows share one read of the items.
+bool fits_shared_memory(int chunks);
+
+// The items of scan.tiles against the rows of scan.list. kAuto: by rows and device; REQUIRES: not
+// kChunks or kReference, and the device can run `kind`.
 void scan_tiles(const Scan& scan, TopKScan kind, int multiprocessors, cudaStream_t stream);
 
 }  // namespace hypertower::cuda

@@ -54,6 +54,8 @@ def test_finds_each_broken_rule() -> None:
     vector = {"dot": {"vector_loads": True}}
     assert "declared vectorised, loads 32 bits" in findings(vector, load="LDG.E")[0]
     assert "loads 64 bits" in findings(vector, load="LDG.E.64.CONSTANT")[0]
+    assert findings({"dot": {"vector_loads": True, "whole": True}}, load="LDG.E",
+                    extra="LDG.E.128 R8, [R6.64]") == []
     assert "1 instructions touch local memory" in findings({}, extra="STL [R1], R4")[0]
     assert "its hot loop has none" in findings({"dot": {"tensor_cores": True}})[0]
     assert findings({"dot": {"tensor_cores": True}}, extra="HMMA.16816.F32 R1, R2, R3, R1") == []

@@ -36,8 +36,10 @@ class CudaTopKScan : public ::testing::TestWithParam<TopKScan> {
   void SetUp() override {
     if (!can_run(GetParam())) GTEST_SKIP() << "needs sm_90a";
   }
-  // Two tiles of candidates: a tile for the sample, a tile of hits.
-  TopKOptions options() const { return {.scan = GetParam(), .capacity = 256}; }
+  // Two tiles of candidates: a tile for the sample, a tile of hits. Chunks of a few tiles.
+  TopKOptions options() const {
+    return {.scan = GetParam(), .capacity = 256, .chunk_products = 2048};
+  }
 
   TopKPaths expect_reference(const TopKCase& c, TopKOptions options) {
     TopKPaths paths;
@@ -55,11 +57,13 @@ class CudaTopKScan : public ::testing::TestWithParam<TopKScan> {
 };
 
 INSTANTIATE_TEST_SUITE_P(, CudaTopKScan,
-                         ::testing::Values(TopKScan::kDot, TopKScan::kMma, TopKScan::kWgmma),
+                         ::testing::Values(TopKScan::kDot, TopKScan::kMma, TopKScan::kWgmma,
+                                           TopKScan::kChunks),
                          [](const auto& info) {
-                           return info.param == TopKScan::kDot   ? "Dot"
-                                  : info.param == TopKScan::kMma ? "Mma"
-                                                                 : "Wgmma";
+                           return info.param == TopKScan::kDot     ? "Dot"
+                                  : info.param == TopKScan::kMma   ? "Mma"
+                                  : info.param == TopKScan::kWgmma ? "Wgmma"
+                                                                   : "Chunks";
                          });
 
 TEST_P(CudaTopKScan, AgreesWithTheReferenceOnShapes) {
@@ -209,6 +213,27 @@ TEST(CudaTopKSession, RecordsItsLaunchesOnce) {
     expect_same(more.result(), reference(same_items));
   }
   EXPECT_EQ(session.recordings(), 2);
+}
+
+TEST(CudaTopKSession, RecordsProductsInChunks) {
+  const TopKCase c = gaussian_case(5, 4, 700, 24, 10);
+  DeviceCase device(c);
+  const cuda::DeviceItems items(device.in.items, nullptr);
+  cuda::TopKSession session(items, 9, 10, nullptr,
+                            {.scan = TopKScan::kChunks, .capacity = 256, .chunk_products = 2048});
+  for (int call = 0; call < 2; ++call) {
+    session.topk(device.in, device.out);
+    expect_same(device.result(), reference(c));
+  }
+  EXPECT_EQ(session.recordings(), 1);
+}
+
+// More columns than a group of rows can keep in shared memory, then more than codes are made for.
+TEST(CudaTopKAuto, TakesManyColumns) {
+  for (const int64_t dim : {1100, 4100}) {
+    const TopKCase c = gaussian_case(7, 9, 140, dim, 5);
+    expect_same(run_cuda(c), reference(c));
+  }
 }
 
 TEST(CudaTopKAuto, ChoosesByTheBatch) {
