@@ -1,10 +1,12 @@
 #include "kernels/embedding.h"
 
+#include <map>
 #include <utility>
 
 #include "kernels/dispatch.h"
 #include "kernels/embedding_backend.h"
 #include "kernels/error.h"
+#include "kernels/parallel.h"
 
 namespace hypertower {
 namespace {
@@ -31,13 +33,23 @@ void check_matrix(const char* op, const char* what, MatrixView<T> m, int64_t row
   }
 }
 
-template <class T>
-void check_table(const char* op, MatrixView<T> table) {
+void check_table(const char* op, const ConstTable& table) {
+  const std::string got = std::to_string(table.rows) + " x " + std::to_string(table.cols);
   if (table.rows < 0 || table.cols < 1) {
-    fail(std::string(op) + ": expected a table with at least one column, got " + shape(table) +
+    fail(std::string(op) + ": expected a table with at least one column, got " + got + ".");
+  }
+  const int64_t bytes = row_bytes(table.format, table.cols);
+  const int64_t alignment = row_alignment(table.format);
+  if (table.stride < bytes || table.stride % alignment != 0 ||
+      reinterpret_cast<uintptr_t>(table.data) % alignment != 0) {
+    fail(std::string(op) + ": expected a table of " + got + " " + row_format_name(table.format) +
+         " with rows at least " + std::to_string(bytes) + " bytes apart, all at multiples of " +
+         std::to_string(alignment) + " bytes, got a stride of " + std::to_string(table.stride) +
          ".");
   }
-  check_matrix(op, "a table", table, table.rows, table.cols);
+  if (table.data == nullptr && table.rows > 0) {
+    fail(std::string(op) + ": a table of " + got + " has no memory (null pointer).");
+  }
 }
 
 void check_bags_shape(const Bags& bags) {
@@ -66,18 +78,48 @@ void check_plan(const char* op, const EmbeddingPlan::Data& plan, const Bags& bag
   }
 }
 
-void check_step(const char* op, MatrixView<float> table, MatrixView<float> state0,
+void check_step(const char* op, const Table& table, MatrixView<float> state0,
                 MatrixView<float> state1, const OptimizerStep& step) {
-  if (step.kind == Optimizer::kRowWiseAdagrad) {
-    check_matrix(op, "row-wise Adagrad state0", state0, table.rows, 1);
+  if (table.format == RowFormat::kInt8) {
+    fail(std::string(op) +
+         ": int8 rows are for serving and cannot be trained; train float32, "
+         "bfloat16 or float16 rows and encode them afterwards.");
   }
-  if (step.kind == Optimizer::kAdam) {
-    check_matrix(op, "Adam state0", state0, table.rows, table.cols);
-    check_matrix(op, "Adam state1", state1, table.rows, table.cols);
-    if (step.step < 1) {
-      fail(std::string(op) + ": expected Adam's step to count from 1, got " +
-           std::to_string(step.step) + ".");
-    }
+  const char* const names[] = {"SGD", "row-wise Adagrad", "Adagrad", "Adam"};
+  const std::string name = names[static_cast<int>(step.kind)];
+  if (const int64_t cols = state0_cols(step.kind, table.cols); cols > 0) {
+    check_matrix(op, (name + " state0").c_str(), state0, table.rows, cols);
+  }
+  if (const int64_t cols = state1_cols(step.kind, table.cols); cols > 0) {
+    check_matrix(op, (name + " state1").c_str(), state1, table.rows, cols);
+  }
+  if (step.kind == Optimizer::kAdam && step.step < 1) {
+    fail(std::string(op) + ": expected Adam's step to count from 1, got " +
+         std::to_string(step.step) + ".");
+  }
+}
+
+void check_update(const char* op, const TableUpdate& u) {
+  check_table(op, u.table);
+  if (u.plan == nullptr) fail(std::string(op) + ": plan is null.");
+  const EmbeddingPlan::Data& plan = u.plan->data();
+  check_plan(op, plan, u.bags);
+  if (plan.table_rows != u.table.rows) {
+    fail(std::string(op) + ": expected the table of " + std::to_string(plan.table_rows) +
+         " rows that the plan was built for, got " + std::to_string(u.table.rows) + " rows.");
+  }
+  check_matrix(op, "grad", u.grad, u.bags.bags, u.table.cols);
+  check_step(op, u.table, u.state0, u.state1, u.step);
+}
+
+void check_distinct_tables(const char* op, std::span<const TableUpdate> updates) {
+  std::map<const void*, size_t> seen;
+  for (size_t i = 0; i < updates.size(); ++i) {
+    if (updates[i].table.rows == 0) continue;
+    const auto [at, first] = seen.try_emplace(updates[i].table.data, i);
+    if (first) continue;
+    fail(std::string(op) + ": updates " + std::to_string(at->second) + " and " + std::to_string(i) +
+         " are of one table; make one lookup of the bags of features that " + "share a table.");
   }
 }
 
@@ -108,16 +150,23 @@ void throw_bad_offset(const Bags& bags, int64_t at, int64_t value, int64_t previ
   fail(got + ", expected the number of ids, n = " + std::to_string(bags.n) + ".");
 }
 
-IdReport embedding_bag(MatrixView<const float> table, const Bags& bags, Pool pool, BadIds policy,
+IdReport embedding_bag(ConstTable table, const Bags& bags, Pool pool, BadIds policy,
                        MatrixView<float> out, const Exec& exec) {
-  check_table("embedding_bag", table);
-  check_bags_shape(bags);
-  check_matrix("embedding_bag", "out", out, bags.bags, table.cols);
-  if (exec.device == DeviceType::kCpu) {
-    return cpu::embedding_bag(table, bags, pool, policy, out, exec);
+  const TableLookup lookup{table, bags, pool, out};
+  return embedding_bag({&lookup, 1}, policy, exec)[0];
+}
+
+std::vector<IdReport> embedding_bag(std::span<const TableLookup> lookups, BadIds policy,
+                                    const Exec& exec) {
+  constexpr const char* kOp = "embedding_bag";
+  for (const TableLookup& l : lookups) {
+    check_table(kOp, l.table);
+    check_bags_shape(l.bags);
+    check_matrix(kOp, "out", l.out, l.bags.bags, l.table.cols);
   }
-  if constexpr (kWithCuda) return cuda::embedding_bag(table, bags, pool, policy, out, exec);
-  throw_no_cuda("embedding_bag");
+  if (exec.device == DeviceType::kCpu) return cpu::embedding_bag(lookups, policy, exec);
+  if constexpr (kWithCuda) return cuda::embedding_bag(lookups, policy, exec);
+  throw_no_cuda(kOp);
 }
 
 EmbeddingPlan::EmbeddingPlan(int64_t table_rows, const Bags& bags, BadIds policy,
@@ -135,6 +184,26 @@ EmbeddingPlan::EmbeddingPlan(int64_t table_rows, const Bags& bags, BadIds policy
   }
 }
 
+// Large plans one after the other, each by all threads; small ones next to each other.
+std::vector<EmbeddingPlan> EmbeddingPlan::make(std::span<const PlanInput> inputs, BadIds policy,
+                                               const Exec& exec) {
+  constexpr int64_t kLarge = int64_t{1} << 17;  // ids
+  std::vector<std::unique_ptr<EmbeddingPlan>> made(inputs.size());
+  const auto make_one = [&](size_t i, const Exec& where) {
+    made[i] = std::make_unique<EmbeddingPlan>(inputs[i].table_rows, inputs[i].bags, policy, where);
+  };
+  const bool alone = exec.device == DeviceType::kCuda || inputs.size() == 1;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (alone || inputs[i].bags.n >= kLarge) make_one(i, exec);
+  }
+  parallel_for(exec.threads, static_cast<int64_t>(inputs.size()), 1, [&](int64_t i, int64_t) {
+    if (made[i] == nullptr) make_one(static_cast<size_t>(i), {exec.device, 1, exec.stream});
+  });
+  std::vector<EmbeddingPlan> plans;
+  for (auto& plan : made) plans.push_back(std::move(*plan));
+  return plans;
+}
+
 EmbeddingPlan::~EmbeddingPlan() = default;
 EmbeddingPlan::EmbeddingPlan(EmbeddingPlan&&) noexcept = default;
 EmbeddingPlan& EmbeddingPlan::operator=(EmbeddingPlan&&) noexcept = default;
@@ -149,26 +218,19 @@ const IdReport& EmbeddingPlan::report() const {
   return data_->report;
 }
 
-void embedding_backward(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
+void embedding_backward(Table table, MatrixView<float> state0, MatrixView<float> state1,
                         const EmbeddingPlan& plan, const Bags& bags, Pool pool,
                         MatrixView<const float> grad, const OptimizerStep& step, const Exec& exec) {
+  const TableUpdate update{table, state0, state1, &plan, bags, pool, grad, step};
+  embedding_backward({&update, 1}, exec);
+}
+
+void embedding_backward(std::span<const TableUpdate> updates, const Exec& exec) {
   constexpr const char* kOp = "embedding_backward";
-  check_table(kOp, table);
-  check_plan(kOp, plan.data(), bags);
-  if (plan.data().table_rows != table.rows) {
-    fail(std::string(kOp) + ": expected the table of " + std::to_string(plan.data().table_rows) +
-         " rows that the plan was built for, got " + std::to_string(table.rows) + " rows.");
-  }
-  check_matrix(kOp, "grad", grad, bags.bags, table.cols);
-  check_step(kOp, table, state0, state1, step);
-  if (exec.device == DeviceType::kCpu) {
-    return cpu::embedding_backward(table, state0, state1, plan.data(), bags, pool, grad, step,
-                                   exec);
-  }
-  if constexpr (kWithCuda) {
-    return cuda::embedding_backward(table, state0, state1, plan.data(), bags, pool, grad, step,
-                                    exec);
-  }
+  for (const TableUpdate& u : updates) check_update(kOp, u);
+  check_distinct_tables(kOp, updates);
+  if (exec.device == DeviceType::kCpu) return cpu::embedding_backward(updates, exec);
+  if constexpr (kWithCuda) return cuda::embedding_backward(updates, exec);
   throw_no_cuda(kOp);
 }
 
@@ -188,7 +250,7 @@ void embedding_row_gradient(const EmbeddingPlan& plan, const Bags& bags, Pool po
   throw_no_cuda(kOp);
 }
 
-void embedding_weight_gradient(MatrixView<const float> table, const Bags& bags, Pool pool,
+void embedding_weight_gradient(ConstTable table, const Bags& bags, Pool pool,
                                MatrixView<const float> grad, float* out, const Exec& exec) {
   constexpr const char* kOp = "embedding_weight_gradient";
   check_table(kOp, table);
@@ -204,7 +266,7 @@ void embedding_weight_gradient(MatrixView<const float> table, const Bags& bags, 
   throw_no_cuda(kOp);
 }
 
-void apply_row_gradient(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
+void apply_row_gradient(Table table, MatrixView<float> state0, MatrixView<float> state1,
                         const int64_t* rows, MatrixView<const float> row_grad,
                         const OptimizerStep& step, const Exec& exec) {
   constexpr const char* kOp = "apply_row_gradient";

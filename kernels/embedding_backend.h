@@ -4,7 +4,9 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "kernels/embedding.h"
 
@@ -29,6 +31,11 @@ struct EmbeddingPlan::Data {
 
 inline constexpr int64_t kMaxBagIds = (int64_t{1} << 31) - 1;
 
+// Long lists of ids are summed in pieces of kPieceIds, the sums of pieces in pieces of as many, and
+// so on, each in order: the same sum whoever computes its parts.
+inline constexpr int64_t kPieceIds = 256;
+inline constexpr int64_t kPieceLevels = 4;  // kPieceIds^kPieceLevels > kMaxBagIds
+
 // "feature 'genres': " or, without a name, "embedding bags: ".
 std::string bags_label(const Bags& bags);
 
@@ -39,37 +46,33 @@ std::string bags_label(const Bags& bags);
 [[noreturn]] void throw_bad_offset(const Bags& bags, int64_t at, int64_t value, int64_t previous);
 
 namespace cpu {
-IdReport embedding_bag(MatrixView<const float> table, const Bags& bags, Pool pool, BadIds policy,
-                       MatrixView<float> out, const Exec& exec);
+std::vector<IdReport> embedding_bag(std::span<const TableLookup> lookups, BadIds policy,
+                                    const Exec& exec);
 std::unique_ptr<EmbeddingPlan::Data> embedding_plan(int64_t table_rows, const Bags& bags,
                                                     BadIds policy, const Exec& exec);
-void embedding_backward(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
-                        const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
-                        MatrixView<const float> grad, const OptimizerStep& step, const Exec& exec);
+void embedding_backward(std::span<const TableUpdate> updates, const Exec& exec);
 void embedding_row_gradient(const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
                             MatrixView<const float> grad, MatrixView<float> row_grad,
                             const Exec& exec);
-void embedding_weight_gradient(MatrixView<const float> table, const Bags& bags, Pool pool,
+void embedding_weight_gradient(ConstTable table, const Bags& bags, Pool pool,
                                MatrixView<const float> grad, float* out, const Exec& exec);
-void apply_row_gradient(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
+void apply_row_gradient(Table table, MatrixView<float> state0, MatrixView<float> state1,
                         const int64_t* rows, MatrixView<const float> row_grad,
                         const OptimizerStep& step, const Exec& exec);
 }  // namespace cpu
 
 namespace cuda {
-IdReport embedding_bag(MatrixView<const float> table, const Bags& bags, Pool pool, BadIds policy,
-                       MatrixView<float> out, const Exec& exec);
+std::vector<IdReport> embedding_bag(std::span<const TableLookup> lookups, BadIds policy,
+                                    const Exec& exec);
 std::unique_ptr<EmbeddingPlan::Data> embedding_plan(int64_t table_rows, const Bags& bags,
                                                     BadIds policy, const Exec& exec);
-void embedding_backward(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
-                        const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
-                        MatrixView<const float> grad, const OptimizerStep& step, const Exec& exec);
+void embedding_backward(std::span<const TableUpdate> updates, const Exec& exec);
 void embedding_row_gradient(const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
                             MatrixView<const float> grad, MatrixView<float> row_grad,
                             const Exec& exec);
-void embedding_weight_gradient(MatrixView<const float> table, const Bags& bags, Pool pool,
+void embedding_weight_gradient(ConstTable table, const Bags& bags, Pool pool,
                                MatrixView<const float> grad, float* out, const Exec& exec);
-void apply_row_gradient(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
+void apply_row_gradient(Table table, MatrixView<float> state0, MatrixView<float> state1,
                         const int64_t* rows, MatrixView<const float> row_grad,
                         const OptimizerStep& step, const Exec& exec);
 }  // namespace cuda

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstdint>
 #include <new>
 
 namespace hypertower {
@@ -16,6 +17,13 @@ HugeBuffer::HugeBuffer(size_t bytes) : size_(bytes) {
 
 HugeBuffer::~HugeBuffer() {
   if (map_ != nullptr) ::munmap(map_, size_);
+}
+
+void advise_huge_pages(void* data, size_t bytes) {
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kPage - 1) / kPage * kPage;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kPage * kPage;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 }
 
 }  // namespace hypertower

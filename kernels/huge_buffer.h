@@ -29,4 +29,8 @@ class HugeBuffer {
   size_t size_ = 0;
 };
 
+// Asks for large pages in memory that somebody else owns, best before it is first written. A wish:
+// nothing happens where the kernel has none, or where the memory holds no whole one.
+void advise_huge_pages(void* data, size_t bytes);
+
 }  // namespace hypertower

@@ -74,6 +74,8 @@ void throw_unsorted_exclude(int64_t row) {
 }
 
 void throw_bad_loss(int64_t row, float loss, const float* query, int64_t dim) {
+  // Whether a NaN has a sign depends on the device.
+  const std::string value = std::isnan(loss) ? "nan" : std::to_string(loss);
   std::string why = "a column that it meets is not finite, or a logit is beyond float";
   for (int64_t j = 0; j < dim; ++j) {
     if (!std::isfinite(query[j])) {
@@ -82,8 +84,7 @@ void throw_bad_loss(int64_t row, float loss, const float* query, int64_t dim) {
     }
   }
   throw Error(ErrorKind::kNumeric,
-              "softmax_loss: the loss of row " + std::to_string(row) + " is " +
-                  std::to_string(loss) + ": " + why +
+              "softmax_loss: the loss of row " + std::to_string(row) + " is " + value + ": " + why +
                   "; check the inputs of that row, or lower the learning rate or the scale.");
 }
 

@@ -5,12 +5,7 @@
 
 #include <cstdint>
 
-// Device code may not call std::bit_cast, hence the builtin.
-#ifdef __CUDACC__
-#define HYPERTOWER_HOST_DEVICE __host__ __device__
-#else
-#define HYPERTOWER_HOST_DEVICE
-#endif
+#include "kernels/host_device.h"
 
 namespace hypertower {
 
@@ -48,6 +43,7 @@ HYPERTOWER_HOST_DEVICE constexpr uint64_t make(float score, int64_t id) {
 
 HYPERTOWER_HOST_DEVICE constexpr float score(uint64_t key) {
   const uint32_t ordered = static_cast<uint32_t>(key >> 32);
+  // Device code may not call std::bit_cast, hence the builtin.
   return __builtin_bit_cast(float, (ordered & 0x80000000U) != 0 ? ordered & 0x7fffffffU : ~ordered);
 }
 

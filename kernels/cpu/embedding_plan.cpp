@@ -1,23 +1,22 @@
-#include "kernels/cpu/embedding_plan.h"
-
 #include <algorithm>
 #include <bit>
 #include <vector>
 
+#include "kernels/cpu/bag_check.h"
 #include "kernels/cpu/radix_sort.h"
 #include "kernels/error.h"
+#include "kernels/parallel.h"
 
 namespace hypertower::cpu {
 namespace {
-
-int64_t bag_of(const Bags& bags, int64_t position) {
-  return std::upper_bound(bags.offsets, bags.offsets + bags.bags + 1, position) - bags.offsets - 1;
-}
 
 // Bits needed for the values 0 .. count - 1.
 int bits_for(int64_t count) {
   return count > 1 ? std::bit_width(static_cast<uint64_t>(count - 1)) : 0;
 }
+
+// Ids per block of a parallel loop.
+constexpr int64_t kBlock = 32768;
 
 struct Storage {
   std::unique_ptr<uint64_t[]> keys;
@@ -25,35 +24,25 @@ struct Storage {
   std::unique_ptr<int32_t[]> run_start;
 };
 
-}  // namespace
-
-void check_offsets(const Bags& bags) {
-  if (bags.offsets == nullptr) return;
-  if (bags.offsets[0] != 0) throw_bad_offset(bags, 0, bags.offsets[0], 0);
-  for (int64_t b = 0; b < bags.bags; ++b) {
-    if (bags.offsets[b + 1] < bags.offsets[b]) {
-      throw_bad_offset(bags, b + 1, bags.offsets[b + 1], bags.offsets[b]);
-    }
+// Where the keys of each block of ids begin.
+std::vector<int64_t> places_of_good_ids(const EmbeddingPlan::Data& plan, const Bags& bags,
+                                        int threads) {
+  std::vector<int64_t> first(bags.n / kBlock + 1);
+  for (size_t b = 0; b < first.size(); ++b) first[b] = static_cast<int64_t>(b) * kBlock;
+  if (plan.report.dropped == 0) return first;
+  std::vector<int64_t> good(first.size() + 1, 0);
+  parallel_for(threads, bags.n, kBlock, [&](int64_t begin, int64_t end) {
+    good[begin / kBlock + 1] = std::count_if(
+        bags.ids + begin, bags.ids + end, [&](int64_t id) { return is_row(id, plan.table_rows); });
+  });
+  for (size_t b = 0; b < first.size(); ++b) {
+    good[b + 1] += good[b];
+    first[b] = good[b];
   }
-  const int64_t last = bags.offsets[bags.bags];
-  if (last != bags.n) throw_bad_offset(bags, bags.bags, last, 0);
+  return first;
 }
 
-IdReport check_bags(int64_t table_rows, const Bags& bags, BadIds policy) {
-  check_offsets(bags);
-  IdReport report;
-  int64_t bad = 0;
-  for (int64_t e = 0; e < bags.n; ++e) bad += is_row(bags.ids[e], table_rows) ? 0 : 1;
-  if (bad == 0) return report;
-  const int64_t* first = std::find_if(bags.ids, bags.ids + bags.n,
-                                      [&](int64_t id) { return !is_row(id, table_rows); });
-  report.dropped = bad;
-  report.first_position = first - bags.ids;
-  report.first_bag = bag_of(bags, report.first_position);
-  report.first_id = *first;
-  if (policy == BadIds::kThrow) throw_bad_id(bags, report, table_rows);
-  return report;
-}
+}  // namespace
 
 // One key per good id: the row above, its bag (or position, if weights must be found) below. The
 // sort reads the row's bits only and is stable, so a run keeps the order of the lookup.
@@ -64,7 +53,8 @@ std::unique_ptr<EmbeddingPlan::Data> embedding_plan(int64_t table_rows, const Ba
   plan->bags = bags.bags;
   plan->n = bags.n;
   plan->weighted = bags.weights != nullptr;
-  plan->report = check_bags(table_rows, bags, policy);
+  const PlanInput input{table_rows, bags};
+  plan->report = check_bags({&input, 1}, policy, exec.threads)[0];
   plan->entries = bags.n - plan->report.dropped;
 
   const int shift = bits_for(plan->weighted ? bags.n : bags.bags);
@@ -79,38 +69,57 @@ std::unique_ptr<EmbeddingPlan::Data> embedding_plan(int64_t table_rows, const Ba
   Storage memory{std::make_unique_for_overwrite<uint64_t[]>(bags.n),
                  std::make_unique_for_overwrite<uint64_t[]>(bags.n), nullptr};
   std::vector<int32_t> bag_at(plan->weighted ? bags.n : 0);
-  int64_t entries = 0;
-  for (int64_t b = 0; b < bags.bags; ++b) {
-    for (int64_t e = bags.offsets[b]; e < bags.offsets[b + 1]; ++e) {
-      if (plan->weighted) bag_at[e] = static_cast<int32_t>(b);
+  const std::vector<int64_t> first_key = places_of_good_ids(*plan, bags, exec.threads);
+  parallel_for(exec.threads, bags.n, kBlock, [&](int64_t begin, int64_t end) {
+    uint64_t* key = memory.keys.get() + first_key[begin / kBlock];
+    int64_t bag = bag_of(bags, begin);
+    for (int64_t e = begin; e < end; ++e) {
+      while (bags.offsets[bag + 1] <= e) ++bag;
+      if (plan->weighted) bag_at[e] = static_cast<int32_t>(bag);
       if (!is_row(bags.ids[e], table_rows)) continue;
-      const auto payload = static_cast<uint64_t>(plan->weighted ? e : b);
-      memory.keys[entries++] = static_cast<uint64_t>(bags.ids[e]) << shift | payload;
+      const auto payload = static_cast<uint64_t>(plan->weighted ? e : bag);
+      *key++ = static_cast<uint64_t>(bags.ids[e]) << shift | payload;
     }
-  }
+  });
+  const int64_t entries = plan->entries;
   uint64_t* sorted =
       radix_sort(memory.keys.get(), memory.scratch.get(), entries, shift, row_bits, exec.threads);
   uint64_t* rows = sorted == memory.keys.get() ? memory.scratch.get() : memory.keys.get();
 
-  int64_t runs = 0;
-  for (int64_t i = 0; i < entries; ++i) {
-    if (i == 0 || sorted[i] >> shift != sorted[i - 1] >> shift) ++runs;
-  }
+  // Runs begin where a row differs from the one before: count them, then know where each is listed.
+  const int64_t blocks = (entries + kBlock - 1) / kBlock;
+  std::vector<int64_t> first_run(blocks + 1, 0);
+  std::vector<uint64_t> row_before(blocks, 0);
+  parallel_for(exec.threads, entries, kBlock, [&](int64_t begin, int64_t end) {
+    uint64_t previous = begin == 0 ? ~(sorted[0] >> shift) : sorted[begin - 1] >> shift;
+    row_before[begin / kBlock] = previous;
+    int64_t count = 0;
+    for (int64_t i = begin; i < end; ++i) {
+      const uint64_t row = sorted[i] >> shift;
+      count += row != previous ? 1 : 0;
+      previous = row;
+    }
+    first_run[begin / kBlock + 1] = count;
+  });
+  for (int64_t b = 0; b < blocks; ++b) first_run[b + 1] += first_run[b];
+  const int64_t runs = first_run[blocks];
   memory.run_start = std::make_unique_for_overwrite<int32_t[]>(runs + 1);
   // In place from here: rows go where the sort left its scratch, entries replace their keys.
   const uint64_t payload_mask = (uint64_t{1} << shift) - 1;
-  uint64_t previous = 0;
-  int64_t run = 0;
-  for (int64_t i = 0; i < entries; ++i) {
-    const uint64_t row = sorted[i] >> shift;
-    if (i == 0 || row != previous) {
-      rows[run] = row;
-      memory.run_start[run++] = static_cast<int32_t>(i);
-      previous = row;
+  parallel_for(exec.threads, entries, kBlock, [&](int64_t begin, int64_t end) {
+    uint64_t previous = row_before[begin / kBlock];
+    int64_t run = first_run[begin / kBlock];
+    for (int64_t i = begin; i < end; ++i) {
+      const uint64_t row = sorted[i] >> shift;
+      if (row != previous) {
+        rows[run] = row;
+        memory.run_start[run++] = static_cast<int32_t>(i);
+        previous = row;
+      }
+      const uint64_t payload = sorted[i] & payload_mask;
+      sorted[i] = plan->weighted ? payload << 32 | static_cast<uint64_t>(bag_at[payload]) : payload;
     }
-    const uint64_t payload = sorted[i] & payload_mask;
-    sorted[i] = plan->weighted ? payload << 32 | static_cast<uint64_t>(bag_at[payload]) : payload;
-  }
+  });
   memory.run_start[runs] = static_cast<int32_t>(entries);
 
   plan->runs = runs;

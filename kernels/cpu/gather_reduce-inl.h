@@ -3,8 +3,10 @@
 //
 // `Rows` says which rows:
 //   static constexpr bool kScaled   scale(e) is used
+//   static constexpr bool kBiased   bias(e) is added to each column, after the scale
 //   bool valid(int64_t e)           rows that are not are skipped
-//   const float* row(int64_t e), float scale(int64_t e), void prefetch(int64_t e)
+//   const Element* row(int64_t e), float scale(int64_t e), float bias(int64_t e),
+//   void prefetch(int64_t e)
 #if defined(HYPERTOWER_CPU_GATHER_REDUCE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HYPERTOWER_CPU_GATHER_REDUCE_INL_H_
 #undef HYPERTOWER_CPU_GATHER_REDUCE_INL_H_
@@ -12,10 +14,13 @@
 #define HYPERTOWER_CPU_GATHER_REDUCE_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstdint>
 
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/row_format-inl.h"
+#include "kernels/embedding_backend.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hypertower::cpu::HWY_NAMESPACE {
@@ -25,14 +30,33 @@ namespace hn = hwy::HWY_NAMESPACE;
 inline constexpr int64_t kPrefetchDistance = 16;
 
 // Must be inlined: GCC drops calls of a function that only prefetches, as one without effects.
-HWY_INLINE void prefetch_row(const float* row, int64_t dim) {
-  constexpr int64_t kLine = 64 / sizeof(float);
+HWY_INLINE void prefetch_row(const void* row, int64_t bytes) {
+  constexpr int64_t kLine = 64;
   constexpr int64_t kMaxLines = 16;  // beyond that the hardware follows the stream itself
-  const int64_t end = HWY_MIN(dim, kMaxLines * kLine);
-  for (int64_t c = 0; c < end; c += kLine) hwy::Prefetch(row + c);
+  const auto* first = static_cast<const char*>(row);
+  const int64_t end = HWY_MIN(bytes, kMaxLines * kLine);
+  for (int64_t at = 0; at < end; at += kLine) hwy::Prefetch(first + at);
 }
 
-// out[0, kVectors * lanes) = sum over e in [begin, end) of scale(e) * row(e)[column ...].
+// Calls body(tag, column) for full vectors, then for ever narrower ones up to `dim`.
+template <class Body>
+HWY_INLINE void for_each_vector(int64_t dim, const Body& body) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t c = 0;
+  for (; c + lanes <= dim; c += lanes) body(d, c);
+  if (dim - c >= 8) {
+    body(hn::CappedTag<float, 8>(), c);
+    c += 8;
+  }
+  if (dim - c >= 4) {
+    body(hn::CappedTag<float, 4>(), c);
+    c += 4;
+  }
+  for (; c < dim; ++c) body(hn::CappedTag<float, 1>(), c);
+}
+
+// out[0, kVectors * lanes) = sum over e in [begin, end) of scale(e) * row(e)[column ...] + bias(e).
 template <size_t kVectors, class D, class Rows>
 HWY_INLINE void reduce_strip(D d, const Rows& rows, int64_t begin, int64_t end, int64_t column,
                              float* HWY_RESTRICT out) {
@@ -40,28 +64,33 @@ HWY_INLINE void reduce_strip(D d, const Rows& rows, int64_t begin, int64_t end, 
   hn::Vec<D> sum[kVectors];
 #pragma GCC unroll 8
   for (size_t v = 0; v < kVectors; ++v) sum[v] = hn::Zero(d);
+  float bias = 0.0F;
   for (int64_t e = begin; e < end; ++e) {
     if (column == 0) rows.prefetch(e + kPrefetchDistance);
     if (!rows.valid(e)) continue;
-    const float* HWY_RESTRICT row = rows.row(e) + column;
+    const auto* HWY_RESTRICT row = rows.row(e) + column;
+    if constexpr (Rows::kBiased) bias += rows.bias(e);
     if constexpr (Rows::kScaled) {
       const auto scale = hn::Set(d, rows.scale(e));
 #pragma GCC unroll 8
       for (size_t v = 0; v < kVectors; ++v) {
-        sum[v] = hn::MulAdd(scale, hn::LoadU(d, row + v * lanes), sum[v]);
+        sum[v] = hn::MulAdd(scale, load_row(d, row + v * lanes), sum[v]);
       }
     } else {
 #pragma GCC unroll 8
       for (size_t v = 0; v < kVectors; ++v) {
-        sum[v] = hn::Add(sum[v], hn::LoadU(d, row + v * lanes));
+        sum[v] = hn::Add(sum[v], load_row(d, row + v * lanes));
       }
     }
   }
 #pragma GCC unroll 8
-  for (size_t v = 0; v < kVectors; ++v) hn::StoreU(sum[v], d, out + v * lanes);
+  for (size_t v = 0; v < kVectors; ++v) {
+    if constexpr (Rows::kBiased) sum[v] = hn::Add(sum[v], hn::Set(d, bias));
+    hn::StoreU(sum[v], d, out + v * lanes);
+  }
 }
 
-// out[0, dim) = sum over e in [begin, end) of scale(e) * row(e).
+// out[0, dim) = sum over e in [begin, end) of scale(e) * row(e) + bias(e), in the order of e.
 template <class Rows>
 HWY_INLINE void gather_reduce(const Rows& rows, int64_t begin, int64_t end, int64_t dim,
                               float* out) {
@@ -77,33 +106,48 @@ HWY_INLINE void gather_reduce(const Rows& rows, int64_t begin, int64_t end, int6
     reduce_strip<2>(d, rows, begin, end, c, out + c);
     c += 2 * lanes;
   }
-  if (dim - c >= lanes) {
-    reduce_strip<1>(d, rows, begin, end, c, out + c);
-    c += lanes;
-  }
-  // Fewer columns than a vector is wide: halve the vector, so that no row is read past its end.
-  if (dim - c >= 8) {
-    reduce_strip<1>(hn::CappedTag<float, 8>(), rows, begin, end, c, out + c);
-    c += 8;
-  }
-  if (dim - c >= 4) {
-    reduce_strip<1>(hn::CappedTag<float, 4>(), rows, begin, end, c, out + c);
-    c += 4;
-  }
-  for (; c < dim; ++c) reduce_strip<1>(hn::CappedTag<float, 1>(), rows, begin, end, c, out + c);
+  // Fewer columns than two vectors: narrower ones, so that no row is read past its end.
+  for_each_vector(dim - c, [&](auto tag, int64_t at) HWY_ATTR {
+    reduce_strip<1>(tag, rows, begin, end, c + at, out + c + at);
+  });
 }
 
-// sum of a[i] * b[i].
-HWY_INLINE float dot(const float* a, const float* b, int64_t dim) {
+// The same for lists of any length, in pieces as kernels/embedding_backend.h says. `scratch` holds
+// kPieceLevels * dim floats.
+template <class Rows>
+void sum_in_pieces(const Rows& rows, int64_t begin, int64_t end, int64_t dim, float* out,
+                   float* scratch) {
+  if (end - begin <= kPieceIds) return gather_reduce(rows, begin, end, dim, out);
+  int64_t piece = kPieceIds;
+  while (piece * kPieceIds < end - begin) piece *= kPieceIds;
+  std::fill_n(out, dim, 0.0F);
+  for (int64_t at = begin; at < end; at += piece) {
+    sum_in_pieces(rows, at, std::min(at + piece, end), dim, scratch, scratch + dim);
+    for_each_vector(dim, [&](auto d, int64_t c) HWY_ATTR {
+      hn::StoreU(hn::Add(hn::LoadU(d, out + c), hn::LoadU(d, scratch + c)), d, out + c);
+    });
+  }
+}
+
+// sum of a[i] * b[i], plus bias times the sum of a where `E` has codes.
+template <class E>
+HWY_INLINE float dot(const float* a, const E* b, int64_t dim, float scale = 1.0F,
+                     float bias = 0.0F) {
   const hn::ScalableTag<float> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   auto sum = hn::Zero(d);
   int64_t c = 0;
-  for (; c + lanes <= dim; c += lanes) {
-    sum = hn::MulAdd(hn::LoadU(d, a + c), hn::LoadU(d, b + c), sum);
-  }
+  const auto product = [&](auto tag, int64_t at, auto so_far) HWY_ATTR {
+    auto value = load_row(tag, b + at);
+    if constexpr (std::is_same_v<E, uint8_t>) {
+      value = hn::MulAdd(value, hn::Set(tag, scale), hn::Set(tag, bias));
+    }
+    return hn::MulAdd(hn::LoadU(tag, a + at), value, so_far);
+  };
+  for (; c + lanes <= dim; c += lanes) sum = product(d, c, sum);
   float total = hn::GetLane(hn::SumOfLanes(d, sum));
-  for (; c < dim; ++c) total += a[c] * b[c];
+  const hn::CappedTag<float, 1> one;
+  for (; c < dim; ++c) total = hn::GetLane(product(one, c, hn::Set(one, total)));
   return total;
 }
 

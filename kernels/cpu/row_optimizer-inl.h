@@ -8,6 +8,7 @@
 #endif
 
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/cpu/gather_reduce-inl.h"
 #include "kernels/embedding.h"
@@ -16,133 +17,180 @@ HWY_BEFORE_NAMESPACE();
 namespace hypertower::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Calls body(tag, column) for full vectors, then for ever narrower ones up to `dim`.
-template <class Body>
-HWY_INLINE void for_each_vector(int64_t dim, const Body& body) {
-  const hn::ScalableTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t c = 0;
-  for (; c + lanes <= dim; c += lanes) body(d, c);
-  if (dim - c >= 8) {
-    body(hn::CappedTag<float, 8>(), c);
-    c += 8;
-  }
-  if (dim - c >= 4) {
-    body(hn::CappedTag<float, 4>(), c);
-    c += 4;
-  }
-  for (; c < dim; ++c) body(hn::CappedTag<float, 1>(), c);
-}
-
-// w <- w * keep - rate * g, where keep carries the decoupled weight decay.
-HWY_INLINE void descend(float* HWY_RESTRICT w, const float* HWY_RESTRICT g, int64_t dim, float keep,
-                        float rate) {
-  for_each_vector(dim, [&](auto d, int64_t c) HWY_ATTR {
-    const auto kept = hn::Mul(hn::LoadU(d, w + c), hn::Set(d, keep));
-    hn::StoreU(hn::NegMulAdd(hn::Set(d, rate), hn::LoadU(d, g + c), kept), d, w + c);
-  });
-}
-
-class Sgd {
+// A row of the table, trained: E is the type of its numbers.
+template <class E>
+class TrainedRows {
  public:
-  Sgd(MatrixView<float> table, const OptimizerStep& step)
-      : table_(table), rate_(step.lr), keep_(1.0F - step.lr * step.weight_decay) {}
+  TrainedRows(const Table& table, const OptimizerStep& step)
+      : table_(table),
+        keep_(1.0F - step.lr * step.weight_decay),
+        step_key_(rounding::step_key(step.seed, step.step)) {}
 
-  HWY_INLINE void prefetch(int64_t row) const { prefetch_row(table_.row(row), table_.cols); }
+  int64_t dim() const { return table_.cols; }
 
-  HWY_INLINE void apply(int64_t row, const float* g) const {
-    descend(table_.row(row), g, table_.cols, keep_, rate_);
+  HWY_INLINE void prefetch(int64_t row) const {
+    prefetch_row(table_.row(row), dim() * int64_t{sizeof(E)});
+  }
+
+  // w <- w * keep - rate * direction(tag, column), where keep carries the decoupled weight decay.
+  template <class Direction>
+  HWY_INLINE void descend(int64_t row, float rate, const Direction& direction) const {
+    E* HWY_RESTRICT w = reinterpret_cast<E*>(table_.row(row));
+    const uint32_t key = std::is_same_v<E, float> ? 0 : rounding::row_key(step_key_, row);
+    for_each_vector(dim(), [&](auto d, int64_t c) HWY_ATTR {
+      const auto kept = hn::Mul(load_row(d, w + c), hn::Set(d, keep_));
+      store_row(d, hn::NegMulAdd(hn::Set(d, rate), direction(d, c), kept), w + c, key, c);
+    });
   }
 
  private:
-  MatrixView<float> table_;
-  float rate_;
+  Table table_;
   float keep_;
+  uint64_t step_key_;
 };
 
+template <class E>
+class Sgd {
+ public:
+  Sgd(const Table& table, const OptimizerStep& step) : rows_(table, step), rate_(step.lr) {}
+
+  HWY_INLINE void prefetch(int64_t row) const { rows_.prefetch(row); }
+
+  HWY_INLINE void apply(int64_t row, const float* g) const {
+    rows_.descend(row, rate_, [&](auto d, int64_t c) HWY_ATTR { return hn::LoadU(d, g + c); });
+  }
+
+ private:
+  TrainedRows<E> rows_;
+  float rate_;
+};
+
+template <class E>
 class RowWiseAdagrad {
  public:
-  RowWiseAdagrad(MatrixView<float> table, MatrixView<float> sum, const OptimizerStep& step)
-      : table_(table), sum_(sum), step_(step), keep_(1.0F - step.lr * step.weight_decay) {}
+  RowWiseAdagrad(const Table& table, MatrixView<float> sum, const OptimizerStep& step)
+      : rows_(table, step), sum_(sum), lr_(step.lr), eps_(step.eps) {}
 
   HWY_INLINE void prefetch(int64_t row) const {
-    prefetch_row(table_.row(row), table_.cols);
+    rows_.prefetch(row);
     hwy::Prefetch(sum_.row(row));
   }
 
   HWY_INLINE void apply(int64_t row, const float* g) const {
     float& sum = *sum_.row(row);
-    sum += dot(g, g, table_.cols) / static_cast<float>(table_.cols);
-    descend(table_.row(row), g, table_.cols, keep_, step_.lr / (std::sqrt(sum) + step_.eps));
+    sum += dot(g, g, rows_.dim()) / static_cast<float>(rows_.dim());
+    rows_.descend(row, lr_ / (std::sqrt(sum) + eps_),
+                  [&](auto d, int64_t c) HWY_ATTR { return hn::LoadU(d, g + c); });
   }
 
  private:
-  MatrixView<float> table_;
+  TrainedRows<E> rows_;
   MatrixView<float> sum_;
-  OptimizerStep step_;
-  float keep_;
+  float lr_, eps_;
+};
+
+template <class E>
+class Adagrad {
+ public:
+  Adagrad(const Table& table, MatrixView<float> sum, const OptimizerStep& step)
+      : rows_(table, step), sum_(sum), lr_(step.lr), eps_(step.eps) {}
+
+  HWY_INLINE void prefetch(int64_t row) const {
+    rows_.prefetch(row);
+    prefetch_row(sum_.row(row), rows_.dim() * int64_t{sizeof(float)});
+  }
+
+  HWY_INLINE void apply(int64_t row, const float* g) const {
+    float* HWY_RESTRICT sums = sum_.row(row);
+    rows_.descend(row, lr_, [&](auto d, int64_t c) HWY_ATTR {
+      const auto gradient = hn::LoadU(d, g + c);
+      const auto sum = hn::MulAdd(gradient, gradient, hn::LoadU(d, sums + c));
+      hn::StoreU(sum, d, sums + c);
+      return hn::Div(gradient, hn::Add(hn::Sqrt(sum), hn::Set(d, eps_)));
+    });
+  }
+
+ private:
+  TrainedRows<E> rows_;
+  MatrixView<float> sum_;
+  float lr_, eps_;
 };
 
 // m and v move only on the rows of a step; their bias is corrected by the global step.
+template <class E>
 class Adam {
  public:
-  Adam(MatrixView<float> table, MatrixView<float> m, MatrixView<float> v, const OptimizerStep& step)
-      : table_(table),
+  Adam(const Table& table, MatrixView<float> m, MatrixView<float> v, const OptimizerStep& step)
+      : rows_(table, step),
         m_(m),
         v_(v),
-        step_(step),
-        keep_(1.0F - step.lr * step.weight_decay),
+        beta1_(step.beta1),
+        beta2_(step.beta2),
+        eps_(step.eps),
         rate_(static_cast<float>(step.lr / (1.0 - std::pow(double{step.beta1}, step.step)))),
         v_scale_(
             static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(double{step.beta2}, step.step)))) {}
 
   HWY_INLINE void prefetch(int64_t row) const {
-    prefetch_row(table_.row(row), table_.cols);
-    prefetch_row(m_.row(row), table_.cols);
-    prefetch_row(v_.row(row), table_.cols);
+    rows_.prefetch(row);
+    prefetch_row(m_.row(row), rows_.dim() * int64_t{sizeof(float)});
+    prefetch_row(v_.row(row), rows_.dim() * int64_t{sizeof(float)});
   }
 
   HWY_INLINE void apply(int64_t row, const float* g) const {
-    float* HWY_RESTRICT w = table_.row(row);
     float* HWY_RESTRICT m = m_.row(row);
     float* HWY_RESTRICT v = v_.row(row);
-    for_each_vector(table_.cols, [&](auto d, int64_t c) HWY_ATTR {
+    rows_.descend(row, rate_, [&](auto d, int64_t c) HWY_ATTR {
       const auto gradient = hn::LoadU(d, g + c);
-      const auto first = hn::MulAdd(hn::Set(d, step_.beta1), hn::LoadU(d, m + c),
-                                    hn::Mul(hn::Set(d, 1.0F - step_.beta1), gradient));
+      const auto first = hn::MulAdd(hn::Set(d, beta1_), hn::LoadU(d, m + c),
+                                    hn::Mul(hn::Set(d, 1.0F - beta1_), gradient));
       const auto second =
-          hn::MulAdd(hn::Set(d, step_.beta2), hn::LoadU(d, v + c),
-                     hn::Mul(hn::Set(d, 1.0F - step_.beta2), hn::Mul(gradient, gradient)));
+          hn::MulAdd(hn::Set(d, beta2_), hn::LoadU(d, v + c),
+                     hn::Mul(hn::Set(d, 1.0F - beta2_), hn::Mul(gradient, gradient)));
       hn::StoreU(first, d, m + c);
       hn::StoreU(second, d, v + c);
-      const auto root = hn::MulAdd(hn::Sqrt(second), hn::Set(d, v_scale_), hn::Set(d, step_.eps));
-      const auto kept = hn::Mul(hn::LoadU(d, w + c), hn::Set(d, keep_));
-      hn::StoreU(hn::NegMulAdd(hn::Set(d, rate_), hn::Div(first, root), kept), d, w + c);
+      return hn::Div(first, hn::MulAdd(hn::Sqrt(second), hn::Set(d, v_scale_), hn::Set(d, eps_)));
     });
   }
 
  private:
-  MatrixView<float> table_;
-  MatrixView<float> m_;
-  MatrixView<float> v_;
-  OptimizerStep step_;
-  float keep_;
+  TrainedRows<E> rows_;
+  MatrixView<float> m_, v_;
+  float beta1_, beta2_, eps_;
   float rate_;
   float v_scale_;
 };
 
-// Calls body(optimizer) with the class that `step` names.
-template <class Body>
-HWY_INLINE void with_optimizer(MatrixView<float> table, MatrixView<float> state0,
-                               MatrixView<float> state1, const OptimizerStep& step,
-                               const Body& body) {
+template <class E, class Body>
+HWY_INLINE void with_optimizer_of(const Table& table, MatrixView<float> state0,
+                                  MatrixView<float> state1, const OptimizerStep& step,
+                                  const Body& body) {
   switch (step.kind) {
     case Optimizer::kSgd:
-      return body(Sgd(table, step));
+      return body(Sgd<E>(table, step));
     case Optimizer::kRowWiseAdagrad:
-      return body(RowWiseAdagrad(table, state0, step));
+      return body(RowWiseAdagrad<E>(table, state0, step));
+    case Optimizer::kAdagrad:
+      return body(Adagrad<E>(table, state0, step));
     case Optimizer::kAdam:
-      return body(Adam(table, state0, state1, step));
+      return body(Adam<E>(table, state0, state1, step));
+  }
+}
+
+// Calls body(optimizer) with the class that `step` and the format of the table name.
+template <class Body>
+HWY_INLINE void with_optimizer(const Table& table, MatrixView<float> state0,
+                               MatrixView<float> state1, const OptimizerStep& step,
+                               const Body& body) {
+  switch (table.format) {
+    case RowFormat::kFloat32:
+      return with_optimizer_of<float>(table, state0, state1, step, body);
+    case RowFormat::kBfloat16:
+      return with_optimizer_of<Bfloat16>(table, state0, state1, step, body);
+    case RowFormat::kFloat16:
+      return with_optimizer_of<Float16>(table, state0, state1, step, body);
+    case RowFormat::kInt8:
+      break;  // refused by kernels/embedding.cpp
   }
 }
 

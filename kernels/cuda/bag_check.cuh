@@ -33,7 +33,8 @@ __device__ __forceinline__ bool is_row(int64_t id, int64_t table_rows) {
 }
 
 // The bag that holds a position. REQUIRES: sound offsets, position < offsets[bags].
-__device__ __forceinline__ int64_t bag_of(const int64_t* offsets, int64_t bags, int64_t position) {
+template <class Start>
+__device__ __forceinline__ int64_t bag_of(const Start* offsets, int64_t bags, int64_t position) {
   int64_t low = 0, high = bags;  // offsets[low] <= position < offsets[high]
   while (high - low > 1) {
     const int64_t middle = (low + high) / 2;

@@ -1,59 +1,70 @@
-// Embedding bags on CUDA. A group of up to 32 threads sums one bag, run or id, each thread 4
-// neighbouring columns (1 where the memory is not aligned to 16 bytes); nothing is shared between
-// groups, so the order of every sum is the list's. Bound by memory: forward n rows of D floats,
-// backward n rows of the gradient and every touched row of table and state there and back. A bag or
-// run is walked by one group, so one very long run limits the whole launch.
+// Embedding bags on CUDA. A group of up to 32 threads sums one bag, run or piece of a long one,
+// each thread as many columns as 16 bytes hold (one where the memory is not aligned to that);
+// nothing is shared between groups, so the order of every sum is the list's and no sum needs an
+// atomic. Bound by memory: forward n rows of D numbers, backward n rows of the gradient and every
+// touched row of table and state there and back.
 #include <cmath>
+#include <deque>
 
-#include "kernels/cuda/gather_reduce.cuh"
 #include "kernels/cuda/row_update.cuh"
 
 namespace hypertower::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = kCheckThreads;
 
-template <class V>
+template <int N, class E>
 __global__ void __launch_bounds__(kThreads)
-    embedding_bag_kernel(TableRows rows, const int64_t* offsets, bool mean, bool refuse_bad_ids,
-                         const BagErrors* errors, MatrixView<float> out, int lanes) {
+    embedding_bag_kernel(TableRows<E> rows, PieceLists<int64_t> bags, bool mean,
+                         bool refuse_bad_ids, const BagErrors* errors, MatrixView<float> out,
+                         int lanes) {
   if (errors->first_offset != kNoneBad || (refuse_bad_ids && errors->dropped != 0)) return;
   const Group group(lanes);
   if (group.index >= out.rows) return;
-  const int64_t begin = offsets[group.index], end = offsets[group.index + 1];
-  const float length = mean && end > begin ? static_cast<float>(end - begin) : 1.0F;
-  for (int64_t c = int64_t{group.lane} * kWidth<V>; c < out.cols; c += lanes * kWidth<V>) {
-    V sum = gather_sum<V>(rows, begin, end, c);
+  const int64_t length = bags.end(group.index) - bags.begin(group.index);
+  const float divisor = mean && length > 0 ? static_cast<float>(length) : 1.0F;
+  for (int64_t c = int64_t{group.lane} * N; c < out.cols; c += int64_t{lanes} * N) {
+    Strip<N> sum = bags.sum<N>(rows, group.index, c);
 #pragma unroll
-    for (int i = 0; i < kWidth<V>; ++i) part(sum, i) /= length;
-    *reinterpret_cast<V*>(out.data + group.index * out.ld + c) = sum;
+    for (int j = 0; j < N; ++j) sum.v[j] /= divisor;
+    store(out.data + group.index * out.ld + c, sum);
   }
 }
 
-template <class V>
+template <int N>
 __global__ void __launch_bounds__(kThreads)
     row_gradient_kernel(RunGradients gradients, MatrixView<float> out, int lanes) {
   const Group group(lanes);
   if (group.index >= out.rows) return;
-  for (int64_t c = int64_t{group.lane} * kWidth<V>; c < out.cols; c += lanes * kWidth<V>) {
-    *reinterpret_cast<V*>(out.data + group.index * out.ld + c) = gradients.get<V>(group.index, c);
+  for (int64_t c = int64_t{group.lane} * N; c < out.cols; c += int64_t{lanes} * N) {
+    store(out.data + group.index * out.ld + c, gradients.get<N>(group.index, c));
   }
 }
 
-template <class V>
+template <int N, class E>
 __global__ void __launch_bounds__(kThreads)
-    weight_gradient_kernel(TableRows rows, const int64_t* offsets, int64_t n, bool mean,
+    weight_gradient_kernel(TableRows<E> rows, const int64_t* offsets, int64_t n, bool mean,
                            const BagErrors* errors, MatrixView<const float> grad, float* out,
                            int lanes) {
   if (errors->first_offset != kNoneBad) return;
   const Group group(lanes);
   const bool alive = group.index < n;  // all lanes stay for the shuffles
   const int64_t bag = alive ? bag_of(offsets, grad.rows, group.index) : 0;
-  const float* row = alive ? rows.row(group.index) : nullptr;
+  const E* row = alive ? rows.row(group.index) : nullptr;
+  float scale = 1.0F, bias = 0.0F;
+  if constexpr (TableRows<E>::kBiased) {
+    if (row != nullptr) {
+      scale = rows.scale_and_bias(row)[0];
+      bias = rows.scale_and_bias(row)[1];
+    }
+  }
   float sum = 0.0F;
-  for (int64_t c = int64_t{group.lane} * kWidth<V>; row != nullptr && c < grad.cols;
-       c += lanes * kWidth<V>) {
-    sum += dot(load(row + c, V{}), load(grad.data + bag * grad.ld + c, V{}));
+  for (int64_t c = int64_t{group.lane} * N; row != nullptr && c < grad.cols;
+       c += int64_t{lanes} * N) {
+    const Strip<N> w = unpack(load_nc<N>(row + c));
+    const float* g = grad.data + bag * grad.ld + c;
+#pragma unroll
+    for (int j = 0; j < N; ++j) sum = __fmaf_rn(__ldg(g + j), __fmaf_rn(w.v[j], scale, bias), sum);
   }
   for (int offset = lanes / 2; offset > 0; offset /= 2) {
     sum += __shfl_xor_sync(kFullMask, sum, offset);
@@ -62,20 +73,73 @@ __global__ void __launch_bounds__(kThreads)
   out[group.index] = mean ? sum / static_cast<float>(offsets[bag + 1] - offsets[bag]) : sum;
 }
 
-LaunchConfig config(const char* name, int64_t groups, int lanes, const Exec& exec) {
-  return {.grid = grid_for(groups, lanes),
-          .block = kThreads,
-          .stream = static_cast<cudaStream_t>(exec.stream),
-          .name = name};
+LaunchConfig config(const char* name, int64_t groups, int lanes, cudaStream_t stream) {
+  return {.grid = grid_for(groups, lanes), .block = kThreads, .stream = stream, .name = name};
 }
 
-RunGradients run_gradients(const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
-                           MatrixView<const float> grad) {
-  return {
-      {grad.data, grad.ld, plan.entry, bags.weights, pool == Pool::kMean ? bags.offsets : nullptr},
-      plan.row,
-      plan.run_start};
+// Calls body.operator()<N>() with the columns that a thread can load at once.
+template <class E, class Body>
+void with_width(int64_t dim, bool aligned, const Body& body) {
+  if (aligned && dim % kVector<E> == 0) return body.template operator()<kVector<E>>();
+  body.template operator()<1>();
 }
+
+// One lookup: its check and its sums are enqueued by the constructor.
+class ForwardPass {
+ public:
+  ForwardPass(const TableLookup& lookup, BadIds policy, cudaStream_t stream)
+      : policy_(policy),
+        check_(lookup.table.rows, lookup.bags, stream),
+        pieces_(PieceLists<int64_t>::places(lookup.bags.n) * lookup.table.cols, stream) {
+    if (lookup.out.rows == 0) return;
+    const ConstTable& table = lookup.table;
+    with_element(table.format, [&](auto element) {
+      using E = decltype(element);
+      const TableRows<E> rows(table, lookup.bags.ids, lookup.bags.weights);
+      const PieceLists<int64_t> bags{lookup.bags.offsets, lookup.bags.bags, lookup.bags.n,
+                                     pieces_.data(), table.cols};
+      const bool aligned = is_aligned(table.data, table.stride, 16) && is_aligned(lookup.out);
+      with_width<E>(table.cols, aligned, [&]<int N>() {
+        sum_pieces<N>(rows, bags, check_.device(), stream);
+        const int lanes = lanes_for(table.cols, N);
+        check(launch(embedding_bag_kernel<N, E>,
+                     config("embedding_bag", lookup.out.rows, lanes, stream), rows, bags,
+                     lookup.pool == Pool::kMean, policy == BadIds::kThrow, check_.device(),
+                     lookup.out, lanes),
+              "embedding_bag");
+      });
+    });
+  }
+
+  IdReport finish() const { return check_.finish(policy_); }
+
+ private:
+  BadIds policy_;
+  BagCheck check_;
+  Scratch<float> pieces_;
+};
+
+// The runs of a plan with the sums of the pieces of long ones, enqueued by the constructor.
+class RunSums {
+ public:
+  RunSums(const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
+          MatrixView<const float> grad, bool aligned, cudaStream_t stream)
+      : pieces_(PieceLists<int32_t>::places(plan.entries) * grad.cols, stream),
+        gradients_{{grad.data, grad.ld, plan.entry, bags.weights,
+                    pool == Pool::kMean ? bags.offsets : nullptr},
+                   {plan.run_start, plan.runs, plan.entries, pieces_.data(), grad.cols},
+                   plan.row} {
+    with_width<float>(grad.cols, aligned, [&]<int N>() {
+      sum_pieces<N>(gradients_.rows, gradients_.runs, nullptr, stream);
+    });
+  }
+
+  const RunGradients& gradients() const { return gradients_; }
+
+ private:
+  Scratch<float> pieces_;
+  RunGradients gradients_;
+};
 
 }  // namespace
 
@@ -86,77 +150,78 @@ UpdateRule::UpdateRule(const OptimizerStep& step)
       beta2(step.beta2),
       keep(1.0F - step.lr * step.weight_decay),
       rate(step.lr),
-      v_scale(1.0F) {
+      v_scale(1.0F),
+      step_key(rounding::step_key(step.seed, step.step)) {
   if (step.kind != Optimizer::kAdam) return;
   rate = static_cast<float>(step.lr / (1.0 - std::pow(double{step.beta1}, step.step)));
   v_scale = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(double{step.beta2}, step.step)));
 }
 
-IdReport embedding_bag(MatrixView<const float> table, const Bags& bags, Pool pool, BadIds policy,
-                       MatrixView<float> out, const Exec& exec) {
-  const BagCheck bag_check(table.rows, bags, exec.stream);
-  if (out.rows > 0) {
-    with_vector(
-        table.cols,
-        [&](auto vector) {
-          using V = decltype(vector);
-          const int lanes = lanes_for<V>(table.cols);
-          check(launch(embedding_bag_kernel<V>, config("embedding_bag", out.rows, lanes, exec),
-                       TableRows{table.data, table.ld, table.rows, bags.ids, bags.weights},
-                       bags.offsets, pool == Pool::kMean, policy == BadIds::kThrow,
-                       bag_check.device(), out, lanes),
-                "embedding_bag");
-        },
-        table, out);
+// All lookups are enqueued before the host waits for the first.
+std::vector<IdReport> embedding_bag(std::span<const TableLookup> lookups, BadIds policy,
+                                    const Exec& exec) {
+  std::deque<ForwardPass> passes;
+  for (const TableLookup& lookup : lookups) {
+    passes.emplace_back(lookup, policy, static_cast<cudaStream_t>(exec.stream));
   }
-  return bag_check.finish(policy);
+  std::vector<IdReport> reports;
+  for (const ForwardPass& pass : passes) reports.push_back(pass.finish());
+  return reports;
 }
 
-void embedding_backward(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
-                        const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
-                        MatrixView<const float> grad, const OptimizerStep& step, const Exec& exec) {
-  update_rows(run_gradients(plan, bags, pool, grad), grad, plan.runs, table, state0, state1, step,
-              exec.stream);
+void embedding_backward(std::span<const TableUpdate> updates, const Exec& exec) {
+  const auto stream = static_cast<cudaStream_t>(exec.stream);
+  for (const TableUpdate& u : updates) {
+    const bool aligned =
+        is_aligned(u.grad) && rows_are_aligned(u.table, u.state0, u.state1, u.step.kind);
+    const RunSums sums(u.plan->data(), u.bags, u.pool, u.grad, aligned, stream);
+    with_width<float>(u.table.cols, aligned, [&]<int N>() {
+      update_rows<N>(sums.gradients(), u.plan->data().runs, u.table, u.state0, u.state1, u.step,
+                     stream);
+    });
+  }
 }
 
-void apply_row_gradient(MatrixView<float> table, MatrixView<float> state0, MatrixView<float> state1,
+void apply_row_gradient(Table table, MatrixView<float> state0, MatrixView<float> state1,
                         const int64_t* rows, MatrixView<const float> row_grad,
                         const OptimizerStep& step, const Exec& exec) {
-  update_rows(GivenGradients{row_grad.data, row_grad.ld, rows}, row_grad, row_grad.rows, table,
-              state0, state1, step, exec.stream);
+  const bool aligned = is_aligned(row_grad) && rows_are_aligned(table, state0, state1, step.kind);
+  with_width<float>(table.cols, aligned, [&]<int N>() {
+    update_rows<N>(GivenGradients{row_grad.data, row_grad.ld, rows}, row_grad.rows, table, state0,
+                   state1, step, static_cast<cudaStream_t>(exec.stream));
+  });
 }
 
 void embedding_row_gradient(const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
                             MatrixView<const float> grad, MatrixView<float> row_grad,
                             const Exec& exec) {
   if (plan.runs == 0) return;
-  with_vector(
-      grad.cols,
-      [&](auto vector) {
-        using V = decltype(vector);
-        const int lanes = lanes_for<V>(grad.cols);
-        check(launch(row_gradient_kernel<V>, config("row_gradient", plan.runs, lanes, exec),
-                     run_gradients(plan, bags, pool, grad), row_grad, lanes),
-              "row_gradient");
-      },
-      grad, row_grad);
+  const auto stream = static_cast<cudaStream_t>(exec.stream);
+  const bool aligned = is_aligned(grad) && is_aligned(row_grad);
+  const RunSums sums(plan, bags, pool, grad, aligned, stream);
+  with_width<float>(grad.cols, aligned, [&]<int N>() {
+    const int lanes = lanes_for(grad.cols, N);
+    check(launch(row_gradient_kernel<N>, config("row_gradient", plan.runs, lanes, stream),
+                 sums.gradients(), row_grad, lanes),
+          "row_gradient");
+  });
 }
 
-void embedding_weight_gradient(MatrixView<const float> table, const Bags& bags, Pool pool,
+void embedding_weight_gradient(ConstTable table, const Bags& bags, Pool pool,
                                MatrixView<const float> grad, float* out, const Exec& exec) {
-  const BagCheck bag_check(table.rows, bags, exec.stream);
+  const auto stream = static_cast<cudaStream_t>(exec.stream);
+  const BagCheck bag_check(table.rows, bags, stream);
   if (bags.n > 0 && bags.bags > 0) {
-    with_vector(
-        table.cols,
-        [&](auto vector) {
-          using V = decltype(vector);
-          const int lanes = lanes_for<V>(table.cols);
-          check(launch(weight_gradient_kernel<V>, config("weight_gradient", bags.n, lanes, exec),
-                       TableRows{table.data, table.ld, table.rows, bags.ids, nullptr}, bags.offsets,
-                       bags.n, pool == Pool::kMean, bag_check.device(), grad, out, lanes),
-                "weight_gradient");
-        },
-        table, grad);
+    with_element(table.format, [&](auto element) {
+      using E = decltype(element);
+      with_width<E>(table.cols, is_aligned(table.data, table.stride, 16), [&]<int N>() {
+        const int lanes = lanes_for(table.cols, N);
+        check(launch(weight_gradient_kernel<N, E>, config("weight_gradient", bags.n, lanes, stream),
+                     TableRows<E>(table, bags.ids, nullptr), bags.offsets, bags.n,
+                     pool == Pool::kMean, bag_check.device(), grad, out, lanes),
+              "weight_gradient");
+      });
+    });
   }
   bag_check.finish(BadIds::kDrop);
 }

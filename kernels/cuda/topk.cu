@@ -82,12 +82,13 @@ class TopKSearch {
     if (scans_chunks(slab)) chunk_scan_.emplace(slab, codes_, options.chunk_products, stream);
   }
 
-  // The best of rows that `in` and `out` begin with, at most `slab`.
+  // The best of rows that `in` and `out` begin with, at most `slab`. `stream` may be one that
+  // records.
   void run(const TopKInput& in, const TopKOutput& out, const SortedLists& lists, int64_t first_row,
            cudaStream_t stream) {
-    stream_ = stream;
+    launches_on_ = stream;
     if (first_row == 0) {
-      check(cudaMemsetAsync(paths_.data(), 0, sizeof(PathCounts), stream_), "topk");
+      check(cudaMemsetAsync(paths_.data(), 0, sizeof(PathCounts), launches_on_), "topk");
       if (in.masks != nullptr && codes_.chunks != 0) count_masks(in);
     }
     if (codes_.chunks != 0) {
@@ -168,28 +169,30 @@ class TopKSearch {
     check(launch(kernel,
                  {.grid = static_cast<unsigned>(rows),
                   .block = kSelectThreads,
-                  .stream = stream_,
+                  .stream = launches_on_,
                   .name = name},
                  std::forward<A>(arguments)...),
           name);
   }
 
   void count_masks(const TopKInput& in) {
-    check(cudaMemsetAsync(mask_counts_->data(), 0, in.num_masks * sizeof(unsigned), stream_),
+    check(cudaMemsetAsync(mask_counts_->data(), 0, in.num_masks * sizeof(unsigned), launches_on_),
           "topk masks");
     const int64_t blocks = ceil_div<int64_t>(ceil_div<int64_t>(in.items.rows, 64), kPrepareThreads);
     const dim3 grid(static_cast<unsigned>(in.num_masks),
                     static_cast<unsigned>(std::min<int64_t>(blocks, 2 * multiprocessors_)));
-    check(
-        launch(
-            topk_mask_count_kernel,
-            {.grid = grid, .block = kPrepareThreads, .stream = stream_, .name = "topk_mask_count"},
-            in, mask_counts_->data()),
-        "topk masks");
+    check(launch(topk_mask_count_kernel,
+                 {.grid = grid,
+                  .block = kPrepareThreads,
+                  .stream = launches_on_,
+                  .name = "topk_mask_count"},
+                 in, mask_counts_->data()),
+          "topk masks");
   }
 
   void prepare(const TopKInput& in, const TopKOutput& out) {
-    check(cudaMemsetAsync(list_sizes_.data(), 0, kNumLists * sizeof(unsigned), stream_), "topk");
+    check(cudaMemsetAsync(list_sizes_.data(), 0, kNumLists * sizeof(unsigned), launches_on_),
+          "topk");
     const int64_t limit = options_.gather_limit >= 0 ? options_.gather_limit : plan_.capacity;
     const Ways ways{list(kScan),
                     list(kGather),
@@ -201,7 +204,7 @@ class TopKSearch {
                  {.grid = static_cast<unsigned>(
                       ceil_div<int64_t>(in.queries.rows, kPrepareThreads / 32)),
                   .block = kPrepareThreads,
-                  .stream = stream_,
+                  .stream = launches_on_,
                   .name = "topk_prepare"},
                  in, rows(), codes_.chunks, ways, queries_.data(), counts_.data(), out.status),
           "topk prepare");
@@ -213,10 +216,10 @@ class TopKSearch {
     const auto scan = [&](List which, const TileSet& tiles) {
       const Scan scan{in, listed, codes_, rows(), list(which), tiles};
       if (which == kScan && scans_chunks(batch)) {
-        chunk_scan_->run(scan, multiprocessors_, stream_);
+        chunk_scan_->run(scan, multiprocessors_, launches_on_);
       } else {
         const bool chunks = options_.scan == TopKScan::kChunks;
-        scan_tiles(scan, chunks ? TopKScan::kAuto : options_.scan, multiprocessors_, stream_);
+        scan_tiles(scan, chunks ? TopKScan::kAuto : options_.scan, multiprocessors_, launches_on_);
       }
     };
     const auto refine = [&](int64_t rank) {
@@ -234,7 +237,7 @@ class TopKSearch {
       check(launch(topk_gather_kernel,
                    {.grid = static_cast<unsigned>(8 * multiprocessors_),
                     .block = kGatherThreads,
-                    .stream = stream_,
+                    .stream = launches_on_,
                     .name = "topk_gather"},
                    in, listed, rows(), list(kGather)),
             "topk gather");
@@ -276,18 +279,21 @@ class TopKSearch {
       const int64_t entries = std::min(step, longest - skip);
       const dim3 grid(static_cast<unsigned>(in.queries.rows),
                       static_cast<unsigned>(ceil_div<int64_t>(entries, kScoreThreads)));
-      check(
-          launch(topk_adjusted_kernel,
-                 {.grid = grid, .block = kScoreThreads, .stream = stream_, .name = "topk_adjusted"},
-                 in, rows(), listed, skip),
-          "topk adjusted");
+      check(launch(topk_adjusted_kernel,
+                   {.grid = grid,
+                    .block = kScoreThreads,
+                    .stream = launches_on_,
+                    .name = "topk_adjusted"},
+                   in, rows(), listed, skip),
+            "topk adjusted");
       launch_rows(topk_select_kernel, "topk_select", in.queries.rows, rows(), from, to, plan_.keep);
       std::swap(from, to);
     }
     return from;
   }
 
-  cudaStream_t stream_;
+  const cudaStream_t stream_;           // of the memory
+  cudaStream_t launches_on_ = nullptr;  // of one run
   const int64_t slab_;
   const TopKOptions options_;
   const TopKPlan plan_;

@@ -17,42 +17,9 @@
 #include "kernels/softmax_loss.h"
 #include "kernels/topk.h"
 #include "kernels/topk_index.h"
+#include "python/bindings/memory.h"
 
 namespace hypertower::bindings {
-namespace {
-
-namespace py = pybind11;
-
-// (address, rows, cols, leading dimension); address 0 = absent. One-dimensional: (address, n, 1,
-// 1).
-using Memory = std::tuple<uintptr_t, int64_t, int64_t, int64_t>;
-// (on CUDA, threads, stream address)
-using Place = std::tuple<bool, int, uintptr_t>;
-
-template <class T>
-T* pointer(const Memory& m) {
-  return reinterpret_cast<T*>(std::get<0>(m));
-}
-
-int64_t length(const Memory& m) {
-  return std::get<1>(m);
-}
-
-template <class T>
-MatrixView<T> matrix(const Memory& m) {
-  return {pointer<T>(m), std::get<1>(m), std::get<2>(m), std::get<3>(m)};
-}
-
-// Values and offsets; absent offsets = no lists at all.
-JaggedView<int64_t> jagged(const Memory& values, const Memory& offsets) {
-  if (std::get<0>(offsets) == 0) return {};
-  return {pointer<const int64_t>(values), pointer<const int64_t>(offsets), length(offsets) - 1};
-}
-
-Exec place(const Place& p) {
-  return {std::get<0>(p) ? DeviceType::kCuda : DeviceType::kCpu, std::get<1>(p),
-          reinterpret_cast<void*>(std::get<2>(p))};
-}
 
 Pool pool(const std::string& mode) {
   if (mode == "sum") return Pool::kSum;
@@ -60,13 +27,14 @@ Pool pool(const std::string& mode) {
   throw Error(ErrorKind::kArgument, "mode: expected 'sum' or 'mean', got '" + mode + "'", "mode");
 }
 
-Bags bags(const Memory& ids, const Memory& offsets, const Memory& weights) {
-  return {.ids = pointer<const int64_t>(ids),
-          .offsets = pointer<const int64_t>(offsets),
-          .weights = pointer<const float>(weights),
-          .n = length(ids),
-          .bags = length(offsets) - 1,
-          .name = "ids"};
+namespace {
+
+namespace py = pybind11;
+
+// Values and offsets; absent offsets = no lists at all.
+JaggedView<int64_t> jagged(const Memory& values, const Memory& offsets) {
+  if (std::get<0>(offsets) == 0) return {};
+  return {pointer<const int64_t>(values), pointer<const int64_t>(offsets), length(offsets) - 1};
 }
 
 // Masks, lists and the place of the answer, as ops.py hands them over.

@@ -1,8 +1,8 @@
 """hypertower: recommendations for a person in a moment.
 
 `Recommender` trains, evaluates, answers, saves and loads; `Schema` says what the columns mean;
-`inspect` looks at a model directory without loading it; `topk`, `TopKIndex` and `ops` are the
-kernels.
+`inspect` looks at a model directory without loading it; `topk`, `TopKIndex`, `TopKMask` and `ops`
+are the kernels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .errors import (
     NumericError,
     SchemaError,
 )
-from .ops import TopKIndex, topk
+from .ops import TopKIndex, TopKMask, topk
 from .recommender import Recommender
 from .schema import Schema
 
@@ -39,6 +39,7 @@ __all__ = [
     "Schema",
     "SchemaError",
     "TopKIndex",
+    "TopKMask",
     "inspect",
     "ops",
     "topk",

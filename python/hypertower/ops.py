@@ -8,7 +8,7 @@ and stream.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,18 @@ from ._arguments import is_tensor, need_integers, need_k, shown
 from ._memory import ABSENT, Backend, NumpyBackend, backend_of, need_length, need_matrix
 from .errors import ArgumentError, NumericError
 
-__all__ = ["TopKIndex", "embedding_bag", "softmax_loss", "topk"]
+if TYPE_CHECKING:
+    from ._tables import EmbeddingTables
+
+__all__ = ["EmbeddingTables", "TopKIndex", "TopKMask", "embedding_bag", "softmax_loss", "topk"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "EmbeddingTables":  # imports torch
+        from ._tables import EmbeddingTables
+
+        return EmbeddingTables
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _needs_grad(*tensors: Any) -> bool:
@@ -73,19 +84,29 @@ def _adjusted(adjust: Any, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return _joined(ids, np.int64), _offsets(ids), _joined(deltas, np.float32)
 
 
-def _mask_words(mask: Any, rows: int, items: int,
-                threads: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """A boolean mask [N] or [B, N] as 64-bit words [M, W] and the mask of each row."""
-    if hasattr(mask, "detach"):
-        mask = mask.detach().cpu().numpy()
-    mask = np.ascontiguousarray(np.asarray(mask, dtype=bool))
-    if mask.shape not in ((items,), (rows, items)):
-        raise ArgumentError(
-            f"mask: expected shape ({items},) or ({rows}, {items}), got {mask.shape}."
-        )
-    shared = mask.ndim == 1
-    words = _core.pack_masks(np.atleast_2d(mask), threads)
-    return words, None if shared else np.arange(rows, dtype=np.int32)
+class TopKMask:
+    """Which items may be found, prepared once for many searches: one bit an item.
+
+    allowed: bool [N] for all queries or [B, N], numpy or torch. Searches take it for `mask`, where
+    they would otherwise prepare what they are given each time.
+    """
+
+    def __init__(self, allowed: Any, *, threads: int | None = None) -> None:
+        if is_tensor(allowed):
+            allowed = allowed.detach().cpu().numpy()
+        allowed = np.ascontiguousarray(np.asarray(allowed, dtype=bool))
+        if allowed.ndim not in (1, 2):
+            raise ArgumentError(f"mask: expected shape (N,) or (B, N), got {allowed.shape}.")
+        self.shape: tuple[int, ...] = allowed.shape
+        self._words = _core.pack_masks(np.atleast_2d(allowed), NumpyBackend().place(threads)[1])
+
+    def words_for(self, rows: int, items: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """64-bit words [M, W] and the mask of each query, as the kernels take them."""
+        if self.shape not in ((items,), (rows, items)):
+            raise ArgumentError(
+                f"mask: expected shape ({items},) or ({rows}, {items}), got {self.shape}."
+            )
+        return self._words, None if len(self.shape) == 1 else np.arange(rows, dtype=np.int32)
 
 
 def _search(b: Backend, search: Callable[[_core.TopKArguments], None], rows: int, items: int,
@@ -93,7 +114,9 @@ def _search(b: Backend, search: Callable[[_core.TopKArguments], None], rows: int
     """Runs `search` with masks and lists as the kernels take them; ids and scores [rows, k]."""
     words = of_row = values = offsets = a_values = a_offsets = deltas = None
     if mask is not None:
-        word_array, row_array = _mask_words(mask, rows, items, b.place(threads)[1])
+        if not isinstance(mask, TopKMask):
+            mask = TopKMask(mask, threads=threads)
+        word_array, row_array = mask.words_for(rows, items)
         words = b.array(word_array, "u64")
         of_row = None if row_array is None else b.array(row_array, "i32")
     if exclude is not None:
@@ -181,8 +204,8 @@ def topk(queries: Any, items: Any, k: int, mask: Any = None, exclude: Any = None
     the same bits. Returns (ids int64 [B, k], scores float32 [B, k]); where fewer than k items are
     allowed the tail is -1 / -inf. k may exceed N up to 100,000.
 
-    mask: bool [N] or [B, N], True = allowed. exclude: per query a list of item indices.
-    adjust: per query a pair (item indices, deltas) added to those items' scores.
+    mask: bool [N] or [B, N], True = allowed, or a TopKMask. exclude: per query a list of item
+    indices. adjust: per query a pair (item indices, deltas) added to those items' scores.
     """
     b = backend_of(queries, items)
     q, x = b.array(queries, "f32", "queries"), b.array(items, "f32", "items")

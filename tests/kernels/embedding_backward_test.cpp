@@ -32,7 +32,7 @@ struct Trained {
 
   MatrixView<float> table_view() { return {table.data(), rows, dim}; }
   MatrixView<float> state0_view(Optimizer kind) {
-    return {state0.data(), rows, kind == Optimizer::kAdam ? dim : 1};
+    return {state0.data(), rows, state0_cols(kind, dim)};
   }
   MatrixView<float> state1_view() { return {state1.data(), rows, dim}; }
 
@@ -43,8 +43,6 @@ struct Trained {
   }
   bool operator==(const Trained&) const = default;
 };
-
-constexpr Optimizer kOptimizers[] = {Optimizer::kSgd, Optimizer::kRowWiseAdagrad, Optimizer::kAdam};
 
 TEST(EmbeddingPlan, ListsTouchedRowsOnceAscending) {
   const Lookup lookup{9,         1, Pool::kSum, std::vector<float>(9), {}, {7, 3, 7, 0, 3, 8},
@@ -259,6 +257,52 @@ TEST(EmbeddingBackward, WrongPlanStateOrStepIsAnError) {
   EXPECT_THROW(step_with(trained.table_view(), {trained.state0.data(), 10, 4}), Error);
   EXPECT_THROW(step_with({trained.table.data(), 9, 4}, {trained.state0.data(), 9, 1}), Error);
   EXPECT_NO_THROW(step_with(trained.table_view(), {trained.state0.data(), 10, 1}));
+}
+
+TEST(EmbeddingBackward, StepsOfSeveralTablesEqualOneAfterTheOther) {
+  const Exec exec{DeviceType::kCpu, 3};
+  std::vector<Lookup> lookups;
+  for (int64_t t = 0; t < 5; ++t) {
+    lookups.push_back(make_lookup(300 + t, 8 + 3 * t, std::vector<int64_t>(40 * t, 9 + t),
+                                  t % 2 == 0 ? Pool::kSum : Pool::kMean, t > 2, t));
+  }
+  std::vector<PlanInput> inputs;
+  for (const Lookup& l : lookups) inputs.push_back({l.rows, l.bags()});
+  const std::vector<EmbeddingPlan> plans = EmbeddingPlan::make(inputs, BadIds::kThrow, exec);
+  std::vector<Trained> together, alone;
+  for (const Lookup& l : lookups) together.emplace_back(l);
+  alone = together;
+  std::vector<TableUpdate> updates;
+  for (size_t t = 0; t < lookups.size(); ++t) {
+    const OptimizerStep step{.kind = kOptimizers[t % std::size(kOptimizers)]};
+    alone[t].step(lookups[t], plans[t], step);
+    updates.push_back({together[t].table_view(), together[t].state0_view(step.kind),
+                       together[t].state1_view(), &plans[t], lookups[t].bags(), lookups[t].pool,
+                       lookups[t].grad_view(), step});
+  }
+  embedding_backward(updates, exec);
+  EXPECT_TRUE(together == alone);
+
+  updates.push_back(updates.front());
+  EXPECT_THROW(embedding_backward(updates, exec), Error);
+}
+
+// A run of many pieces is summed as kernels/embedding_backend.h says, whichever threads do it.
+TEST(EmbeddingBackward, OneRowThatTakesAllIdsIsSummedInPieces) {
+  constexpr int64_t kIds = 70'000, kDim = 5;
+  Lookup lookup = make_lookup(3, kDim, std::vector<int64_t>(kIds / 10, 10), Pool::kSum, true);
+  std::fill(lookup.ids.begin(), lookup.ids.end(), 1);
+  std::vector<float> first;
+  for (int threads : {1, 2, 5}) {
+    const Exec exec{DeviceType::kCpu, threads};
+    const EmbeddingPlan plan(3, lookup.bags(), BadIds::kThrow, exec);
+    ASSERT_EQ(plan.unique_rows(), 1);
+    const std::vector<float> got = row_gradient(lookup, plan, exec);
+    if (threads == 1) first = got;
+    EXPECT_EQ(got, first);
+  }
+  const std::vector<double> want = oracle_row_gradient(lookup).at(1);
+  for (int64_t j = 0; j < kDim; ++j) EXPECT_NEAR(first[j], want[j], 1e-4 * (1 + std::abs(want[j])));
 }
 
 }  // namespace

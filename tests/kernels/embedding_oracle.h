@@ -113,7 +113,7 @@ inline std::vector<double> oracle_weight_gradient(Lookup lookup) {
 // A table with its optimizer state in double, stepped by the textbook formulas.
 struct OracleTable {
   int64_t dim;
-  std::vector<double> weight, first, second;  // [rows, dim]; Adagrad uses first[row * dim]
+  std::vector<double> weight, first, second;  // [rows, dim]; row-wise Adagrad uses first[row * dim]
 
   OracleTable(const std::vector<float>& start, int64_t d)
       : dim(d),
@@ -138,6 +138,10 @@ struct OracleTable {
           case Optimizer::kRowWiseAdagrad:
             weight[at] -= s.lr * g[j] / (std::sqrt(first[row * dim]) + s.eps);
             break;
+          case Optimizer::kAdagrad:
+            first[at] += g[j] * g[j];
+            weight[at] -= s.lr * g[j] / (std::sqrt(first[at]) + s.eps);
+            break;
           case Optimizer::kAdam: {
             first[at] = s.beta1 * first[at] + (1.0 - s.beta1) * g[j];
             second[at] = s.beta2 * second[at] + (1.0 - s.beta2) * g[j] * g[j];
@@ -151,6 +155,9 @@ struct OracleTable {
     }
   }
 };
+
+inline constexpr Optimizer kOptimizers[] = {Optimizer::kSgd, Optimizer::kRowWiseAdagrad,
+                                            Optimizer::kAdagrad, Optimizer::kAdam};
 
 inline const std::vector<int64_t> kDims = {1, 2, 3, 4, 7, 8, 16, 31, 32, 64, 100, 128, 256, 513};
 

@@ -80,6 +80,53 @@ TEST(EmbeddingBag, OneBagWithAllIdsAndOneRowWithAllIds) {
   expect_near(forward(same), oracle_forward(same));
 }
 
+// The sum of a long bag is that of its pieces of 256 ids, in order, whoever sums them.
+TEST(EmbeddingBag, LongBagsAreSummedInPieces) {
+  constexpr int64_t kPiece = 256, kDim = 19;
+  for (int64_t length : {kPiece + 1, int64_t{3000}, int64_t{5000}, kPiece * kPiece}) {
+    const Lookup lookup = make_lookup(500, kDim, {3, length, 0, 2}, Pool::kSum, true);
+    std::vector<int64_t> lengths(length / kPiece, kPiece);
+    if (length % kPiece != 0) lengths.push_back(length % kPiece);
+    Lookup pieces = make_lookup(500, kDim, lengths, Pool::kSum, true);
+    pieces.table = lookup.table;
+    std::copy_n(lookup.ids.begin() + 3, length, pieces.ids.begin());
+    std::copy_n(lookup.weights.begin() + 3, length, pieces.weights.begin());
+    const std::vector<float> sums = forward(pieces);
+    std::vector<float> want(kDim, 0.0F);
+    for (size_t i = 0; i < sums.size(); ++i) want[i % kDim] += sums[i];
+    for (int threads : {1, 2, 5}) {
+      const std::vector<float> got = forward(lookup, {DeviceType::kCpu, threads});
+      EXPECT_EQ(std::vector<float>(got.begin() + kDim, got.begin() + 2 * kDim), want) << length;
+      expect_near(got, oracle_forward(lookup));
+    }
+  }
+}
+
+TEST(EmbeddingBag, SeveralTablesInOneCallEqualOneAfterTheOther) {
+  std::vector<Lookup> lookups;
+  std::vector<std::vector<float>> out;
+  for (int64_t t = 0; t < 7; ++t) {
+    lookups.push_back(make_lookup(40 + t, 5 * t + 1, std::vector<int64_t>(300 * t, 7), Pool::kMean,
+                                  t % 2 == 0, t));
+    out.emplace_back(lookups.back().num_bags() * lookups.back().dim, -7.0F);
+  }
+  std::vector<TableLookup> calls;
+  for (size_t t = 0; t < lookups.size(); ++t) {
+    const Lookup& l = lookups[t];
+    calls.push_back({l.table_view(), l.bags(), l.pool, {out[t].data(), l.num_bags(), l.dim}});
+  }
+  embedding_bag(calls, BadIds::kThrow, {DeviceType::kCpu, 3});
+  for (size_t t = 0; t < lookups.size(); ++t) EXPECT_EQ(out[t], forward(lookups[t]));
+
+  std::fill(out[1].begin(), out[1].end(), -7.0F);
+  lookups[6].ids[4000] = 46;
+  EXPECT_NE(error_of([&] {
+              embedding_bag(calls, BadIds::kThrow, {DeviceType::kCpu, 3});
+            }).find("id 46 in bag 571, position 4000"),
+            std::string::npos);
+  EXPECT_EQ(out[1], std::vector<float>(out[1].size(), -7.0F));
+}
+
 TEST(EmbeddingBag, PaddedTableAndOutputKeepTheirPadding) {
   const Lookup lookup = make_lookup(20, 7, {3, 0, 4}, Pool::kSum, true);
   std::vector<float> table(20 * 10, -3.0F), out(3 * 9, -7.0F);

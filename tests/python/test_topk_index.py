@@ -36,6 +36,19 @@ def test_masks_and_lists() -> None:
         np.testing.assert_array_equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize("shape", [(700,), (6, 700)])
+def test_a_prepared_mask_is_the_mask(shape: tuple[int, ...]) -> None:
+    q, x = normal(6, 8), normal(700, 8)
+    mask = RNG.random(shape) < 0.3
+    prepared = ht.TopKMask(mask)
+    for found in (ht.topk(q, x, 20, mask=prepared), ht.TopKIndex(x).search(q, 20, mask=prepared)):
+        np.testing.assert_array_equal(found[0], ht.topk(q, x, 20, mask=mask)[0])
+    with pytest.raises(ht.ArgumentError, match=r"^mask: expected shape \(701,\) or \(6, 701\)"):
+        ht.topk(q, normal(701, 8), 20, mask=prepared)
+    with pytest.raises(ht.ArgumentError, match=r"^mask: expected shape \(N,\) or \(B, N\), got"):
+        ht.TopKMask(np.ones((1, 2, 3), bool))
+
+
 def test_append_and_remove() -> None:
     x = normal(300, 5)
     index = ht.TopKIndex(x[:200])

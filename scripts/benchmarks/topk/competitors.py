@@ -57,10 +57,12 @@ class Ours:
         import hypertower as ht
 
         self._search = ht.TopKIndex(np.array(items), threads=self._threads).search
+        self._mask = ht.TopKMask
 
     def prepare(self, inputs: Inputs) -> Callable[[], Answer]:
         exclude = None if inputs.exclude is None else list(inputs.exclude)
-        return lambda: self._search(inputs.queries, inputs.k, mask=inputs.mask, exclude=exclude,
+        mask = None if inputs.mask is None else self._mask(inputs.mask)
+        return lambda: self._search(inputs.queries, inputs.k, mask=mask, exclude=exclude,
                                     threads=self._threads)
 
 

@@ -15,7 +15,6 @@ namespace {
 using hypertower::testing::DeviceArray;
 
 const Exec kCuda{DeviceType::kCuda, 1, nullptr};
-constexpr Optimizer kOptimizers[] = {Optimizer::kSgd, Optimizer::kRowWiseAdagrad, Optimizer::kAdam};
 // The vector path (multiples of 4) and the scalar one, narrower and wider than a group.
 constexpr int64_t kSomeDims[] = {1, 3, 4, 8, 31, 64, 100, 132, 256, 257};
 const std::vector<int64_t> kBags = {0, 1, 3, 0, 4, 5, 9, 0};
@@ -223,7 +222,7 @@ struct TrainedOnDevice {
 
   MatrixView<float> table_view() const { return {table.data(), rows, dim}; }
   MatrixView<float> state0_view(Optimizer kind) const {
-    return {state0.data(), rows, kind == Optimizer::kAdam ? dim : 1};
+    return {state0.data(), rows, state0_cols(kind, dim)};
   }
   MatrixView<float> state1_view() const { return {state1.data(), rows, dim}; }
 

@@ -1,0 +1,171 @@
+"""`ops.EmbeddingTables`: tables of embeddings whose optimizer is part of the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from . import _core
+from ._arguments import shown
+from ._memory import Memory, TorchBackend
+from .errors import ArgumentError
+from .ops import _bag_arrays
+
+_DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+
+class _Lookup:
+    """The ids of one table's features in one forward pass: their bags one after the other."""
+
+    def __init__(self, name: str, b: TorchBackend, parts: list[tuple[Any, Any, Any]]) -> None:
+        self.bags = [p[1].shape[0] - 1 for p in parts]
+        if len(parts) == 1:
+            self.ids, self.offsets, self.weights = parts[0]
+        else:
+            self.ids = torch.cat([p[0] for p in parts])
+            starts = [0]
+            for p in parts:
+                starts.append(starts[-1] + p[0].shape[0])
+            self.offsets = torch.cat(
+                [parts[0][1][:1], *(p[1][1:] + s for p, s in zip(parts, starts, strict=False))])
+            weighted = any(p[2] is not None for p in parts)
+            self.weights = torch.cat(
+                [torch.ones(p[0].shape[0], device=b.device) if p[2] is None else p[2]
+                 for p in parts]) if weighted else None
+        self.memory = _core.LookupMemory(name, b.memory(self.ids), b.memory(self.offsets),
+                                         b.memory(self.weights))
+
+
+class _Step(torch.autograd.Function):
+    """Forward looks up; backward updates the tables and has no gradient to hand on."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Any, tables: EmbeddingTables, names: list[str],
+                lookups: list[_Lookup]) -> tuple[Any, ...]:
+        ctx.call = (tables, names, lookups)
+        return tuple(tables._look_up(names, lookups))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[None, ...]:
+        tables, names, lookups = ctx.call
+        tables._step(names, lookups, grads)
+        return None, None, None, None
+
+
+class EmbeddingTables(torch.nn.Module):
+    """Tables of embeddings whose optimizer is part of the backward pass.
+
+        tables = ops.EmbeddingTables({"item": (1_000_000, 128), "genre": (30, 16)}, lr=0.05)
+        vectors = tables({"item": item_ids, "genre": (genre_ids, offsets)})   # name -> [bags, dim]
+        loss(vectors["item"], vectors["genre"]).backward()      # the touched rows have been updated
+
+    No gradient of a table exists: `backward` sums the gradients of each touched row and applies one
+    step to it, so `tables.parameters()` is empty and nothing is left for a torch optimizer to do.
+
+    tables: name -> (rows, dim). features: name -> table, for features that share tables; without it
+    every table is a feature of its name. mode "sum" or "mean". dtype float32, bfloat16 or float16;
+    rows of 16 bits are rounded stochastically by `seed`, sums and optimizer state stay float32.
+    optimizer "sgd", "rowwise_adagrad", "adagrad" or "adam" (lazy: the moments of rows that a batch
+    does not name stand still), with `weight_decay` decoupled, on touched rows. `lr` may be set
+    between steps. `state_dict()` holds rows, optimizer state and the number of steps.
+
+    forward: feature -> ids [bags, length], or (ids, offsets), or (ids, offsets, weights), as in
+    `ops.embedding_bag`. Returns float32 vectors by feature.
+    """
+
+    def __init__(self, tables: Mapping[str, tuple[int, int]], *,
+                 features: Mapping[str, str] | None = None, mode: str = "sum",
+                 dtype: torch.dtype = torch.float32, optimizer: str = "rowwise_adagrad",
+                 lr: float = 0.01, eps: float = 1e-8, betas: tuple[float, float] = (0.9, 0.999),
+                 weight_decay: float = 0.0, seed: int = 0, threads: int | None = None,
+                 device: Any = None) -> None:
+        super().__init__()
+        if dtype not in _DTYPES:
+            raise ArgumentError("dtype: expected torch.float32, torch.bfloat16 or torch.float16, "
+                                f"got {dtype}.")
+        self.features = dict(features) if features is not None else {name: name for name in tables}
+        for feature, table in self.features.items():
+            if table not in tables:
+                raise ArgumentError(f"features: feature '{feature}' expects a table '{table}'; "
+                                    f"known are {', '.join(map(repr, tables))}.")
+        self.mode, self.lr, self.steps, self._threads = mode, lr, 0, threads
+        self._rule = _core.OptimizerStep(optimizer, lr, eps, *betas, weight_decay, seed)
+        self._dtype = _DTYPES[dtype]
+        self._names = list(tables)
+        generator = torch.Generator().manual_seed(seed)
+        for i, (rows, dim) in enumerate(tables.values()):
+            weight = torch.empty(rows, dim, dtype=dtype, device=device)
+            _core.advise_huge_pages(weight.data_ptr(), weight.nbytes if weight.is_cpu else 0)
+            start = weight if weight.is_cpu else torch.empty(rows, dim, dtype=dtype)
+            start.uniform_(-dim**-0.5, dim**-0.5, generator=generator)
+            self.register_buffer(f"weight{i}", weight.copy_(start))
+            for s, cols in enumerate(_core.optimizer_state_cols(optimizer, dim)):
+                self.register_buffer(f"state{s}_{i}", torch.zeros(rows, cols, device=device))
+        self.register_buffer("_anchor", torch.zeros((), device=device), persistent=False)
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"steps": self.steps}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.steps = state["steps"]
+
+    def weight(self, table: str) -> torch.Tensor:
+        """The rows of a table [rows, dim]."""
+        return getattr(self, f"weight{self._names.index(table)}")
+
+    def forward(self, bags: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        unknown = [f for f in bags if f not in self.features]
+        if unknown:
+            raise ArgumentError(f"EmbeddingTables: unknown feature '{unknown[0]}'; known are "
+                                f"{', '.join(map(repr, self.features))}.")
+        b = TorchBackend(self._anchor)
+        of_table: dict[str, list[str]] = {}
+        for feature in bags:
+            of_table.setdefault(self.features[feature], []).append(feature)
+        lookups = [_Lookup("+".join(features), b, [_parts(b, f, bags[f]) for f in features])
+                   for features in of_table.values()]
+        anchor = self._anchor.detach().requires_grad_() if torch.is_grad_enabled() else self._anchor
+        outs = _Step.apply(anchor, self, list(of_table), lookups)
+        vectors = {}
+        for features, lookup, out in zip(of_table.values(), lookups, outs, strict=True):
+            vectors.update(zip(features, out.split(lookup.bags), strict=True))
+        return {feature: vectors[feature] for feature in bags}
+
+    def _memory(self, name: str) -> Any:
+        i = self._names.index(name)
+        weight = getattr(self, f"weight{i}")
+        rows: Memory = (weight.data_ptr(), *weight.shape, weight.stride(0) * weight.element_size())
+        b = TorchBackend(self._anchor)
+        return _core.TableMemory(rows, self._dtype, b.memory(getattr(self, f"state0_{i}")),
+                                 b.memory(getattr(self, f"state1_{i}")))
+
+    def _look_up(self, names: list[str], lookups: list[_Lookup]) -> list[torch.Tensor]:
+        b = TorchBackend(self._anchor)
+        outs = [b.empty((sum(lookup.bags), self.weight(name).shape[1]), "f32")
+                for name, lookup in zip(names, lookups, strict=True)]
+        _core.embedding_lookup([self._memory(n) for n in names], [x.memory for x in lookups],
+                               self.mode, [b.memory(o) for o in outs], b.place(self._threads))
+        return outs
+
+    def _step(self, names: list[str], lookups: list[_Lookup], grads: tuple[Any, ...]) -> None:
+        b = TorchBackend(self._anchor)
+        place = b.place(self._threads)
+        memories = [x.memory for x in lookups]
+        plans = _core.EmbeddingPlans([self.weight(n).shape[0] for n in names], memories, place)
+        gradients = [b.array(g, "f32") for g in grads]
+        self.steps += 1
+        self._rule.step, self._rule.lr = self.steps, self.lr
+        _core.embedding_step([self._memory(n) for n in names], memories, plans, self.mode,
+                             [b.memory(g) for g in gradients], self._rule, place)
+
+
+def _parts(b: TorchBackend, feature: str, bags: Any) -> tuple[Any, Any, Any]:
+    """ids, offsets and weights of one feature."""
+    if not isinstance(bags, (tuple, list)):
+        bags = (bags,)
+    if not 1 <= len(bags) <= 3:
+        raise ArgumentError(f"EmbeddingTables: feature '{feature}' expects ids, (ids, offsets) or "
+                            f"(ids, offsets, weights), got {shown(bags)}.")
+    return _bag_arrays(b, *bags, *([None] * (3 - len(bags))))
