@@ -104,6 +104,20 @@ void mask_index(int64_t row, int32_t mask, int64_t num_masks) {
 
 }  // namespace
 
+void num_items(int64_t count) {
+  if (count <= topk_key::kMaxItems) return;
+  fail("index: expected at most " + text(topk_key::kMaxItems) + " items, got " + text(count) +
+           "; split them and merge the results.",
+       "items");
+}
+
+void finite_items(int64_t bad_row) {
+  if (bad_row < 0) return;
+  fail("index: expected finite numbers, got NaN or infinity in row " + text(bad_row) +
+           " of the items; leave that item out.",
+       "items");
+}
+
 void shapes(const TopKInput& in, const TopKOutput& out) {
   const int64_t batch = in.queries.rows;
   const int64_t num_items = in.items.rows;

@@ -13,6 +13,10 @@ void shapes(const TopKInput& in, const TopKOutput& out);
 void pair_shapes(MatrixView<const float> queries, MatrixView<const float> items,
                  MatrixView<const int64_t> ids, MatrixView<float> out);
 
+// Of an index: its number of items, and its first row that is not finite (-1: none).
+void num_items(int64_t count);
+void finite_items(int64_t bad_row);
+
 // The offsets of both lists, for all rows; then the values of one row: its mask, ids and deltas.
 // All pointers but those of the matrices must be host memory.
 void offsets(const TopKInput& in);

@@ -60,20 +60,11 @@ bool int8_helps(MatrixView<const float> rows) {
 }
 
 void check_rows(MatrixView<const float> rows, int64_t first_id, int threads) {
-  if (first_id + rows.rows > topk_key::kMaxItems) {
-    throw Error(ErrorKind::kArgument,
-                "index: expected at most " + text(topk_key::kMaxItems) + " items, got " +
-                    text(first_id + rows.rows) + "; split them and merge the results.",
-                "items");
-  }
+  topk_check::num_items(first_id + rows.rows);
   parallel_for(threads, rows.rows, 4096, [&](int64_t begin, int64_t end) {
     const int64_t bad =
         first_non_finite_row({rows.data + begin * rows.ld, end - begin, rows.cols, rows.ld});
-    if (bad < 0) return;
-    throw Error(ErrorKind::kArgument,
-                "index: expected finite numbers, got NaN or infinity in row " + text(begin + bad) +
-                    " of the items; leave that item out.",
-                "items");
+    topk_check::finite_items(bad < 0 ? bad : begin + bad);
   });
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/topk.h"
+#include "kernels/topk_device_index.h"
 #include "kernels/topk_index.h"
 #include "trainer/metrics.h"
 
@@ -17,10 +18,29 @@ MatrixView<const float> view(const at::Tensor& t) {
   return {t.const_data_ptr<float>(), t.size(0), t.size(1)};
 }
 
-// The best `k` items per query, exact, on the queries' device; ids come back to the CPU. `index` is
-// of the items, used where they are on the CPU.
-at::Tensor best_items(const at::Tensor& queries, const at::Tensor& items, const TopKIndex& index,
-                      const SeenItems& seen, int64_t k) {
+// The items of a catalogue, to be searched where they are.
+class CatalogueIndex {
+ public:
+  explicit CatalogueIndex(const at::Tensor& items) {
+    if (items.is_cpu()) {
+      on_cpu_ = TopKIndex::build(view(items), nullptr, exec_for(items).threads);
+    } else {
+      on_gpu_ = TopKDeviceIndex::build(view(items), nullptr, exec_for(items));
+    }
+  }
+  void search(const TopKInput& in, const TopKOutput& out, const Exec& exec) const {
+    return exec.device == DeviceType::kCpu ? on_cpu_.search(in, out, exec)
+                                           : on_gpu_.search(in, out, exec);
+  }
+
+ private:
+  TopKIndex on_cpu_;
+  TopKDeviceIndex on_gpu_;
+};
+
+// The best `k` items per query, exact, on the queries' device; ids come back to the CPU.
+at::Tensor best_items(const at::Tensor& queries, const CatalogueIndex& index, const SeenItems& seen,
+                      int64_t k) {
   const int64_t rows = queries.size(0);
   const auto device = queries.device();
   at::Tensor ids = at::empty({rows, k}, at::dtype(at::kLong).device(device));
@@ -40,12 +60,7 @@ at::Tensor best_items(const at::Tensor& queries, const at::Tensor& items, const 
   out.scores = {scores.data_ptr<float>(), rows, k};
   out.count = count.data_ptr<int32_t>();
   out.status = reinterpret_cast<RowStatus*>(status.data_ptr<int32_t>());
-  if (items.is_cpu()) {
-    index.search(in, out, exec_for(queries));
-  } else {
-    in.items = view(items);
-    topk(in, out, exec_for(queries));
-  }
+  index.search(in, out, exec_for(queries));
   return ids.cpu();
 }
 
@@ -103,8 +118,7 @@ Evaluation evaluate_towers(TwoTower& towers, const TrainingInputs& inputs,
                            bool exclude_seen) {
   const at::NoGradGuard no_grad;
   const at::Tensor items = encode_catalogue(towers, inputs);
-  TopKIndex index;
-  if (items.is_cpu()) index = TopKIndex::build(view(items), nullptr, exec_for(items).threads);
+  const CatalogueIndex index(items);
   const int64_t k = std::min<int64_t>(lengths.back(), items.size(0));
   RankMetrics metrics({lengths.begin(), lengths.end()}, items.size(0));
   double gain = 0;
@@ -119,7 +133,7 @@ Evaluation evaluate_towers(TwoTower& towers, const TrainingInputs& inputs,
       targets.push_back(inputs.data.events.item[static_cast<size_t>(e)]);
     }
     gain += rank_gain(queries, items, seen, to_tensor(targets, inputs.device));
-    const at::Tensor ids = best_items(queries, items, index, seen, k);
+    const at::Tensor ids = best_items(queries, index, seen, k);
     for (size_t r = 0; r < block.size(); ++r) {
       const int64_t* first = ids.const_data_ptr<int64_t>() + static_cast<int64_t>(r) * k;
       const int64_t* end = std::find(first, first + k, -1);  // fewer items than k were allowed

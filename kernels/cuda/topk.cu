@@ -362,7 +362,7 @@ struct TopKSession::State {
   const cudaStream_t stream;
   const TopKOptions options;
   TopKSearch search;
-  // What the graph was recorded with; its memory is the search's.
+  // Of the call before; a graph was recorded with them. Its memory is the search's.
   TopKInput in;
   TopKOutput out;
   std::optional<SortedLists> no_lists;
@@ -386,17 +386,17 @@ void TopKSession::topk(const TopKInput& in, const TopKOutput& out) {
   if (in.queries.rows == 0) return;
   State& s = *state_;
   const ListOffsets offsets = check_lists(in, s.stream);
-  if (offsets.at(in.queries.rows) != 0) {
+  const bool lists = offsets.at(in.queries.rows) != 0;
+  const bool same =
+      std::memcmp(&s.in, &in, sizeof in) == 0 && std::memcmp(&s.out, &out, sizeof out) == 0;
+  s.in = in;
+  s.out = out;
+  if (lists || !same) {
     s.graph.reset();
     s.search.expect_masks(in.num_masks);
     s.search.run(in, out, SortedLists(in, offsets, s.stream), 0, s.stream);
   } else {
-    const bool same = s.graph.has_value() && std::memcmp(&s.in, &in, sizeof in) == 0 &&
-                      std::memcmp(&s.out, &out, sizeof out) == 0;
-    if (!same) {
-      s.search.expect_masks(in.num_masks);
-      s.in = in;
-      s.out = out;
+    if (!s.graph.has_value()) {
       s.no_lists.emplace(in, offsets, s.stream);
       s.graph.emplace([&s](void* on) {
         s.search.run(s.in, s.out, *s.no_lists, 0, static_cast<cudaStream_t>(on));

@@ -26,6 +26,7 @@ class DeviceItems {
 
   MatrixView<const float> items() const { return items_; }
   ItemCodes codes() const;
+  int64_t bytes() const;  // of the codes and what belongs to them
 
   // At most 4096 columns, at least one item.
   static bool supports(int64_t rows, int64_t cols);
@@ -35,5 +36,8 @@ class DeviceItems {
   MatrixView<const float> items_;
   std::unique_ptr<Memory> memory_;
 };
+
+// First row that holds a NaN or infinity, or -1. Device memory; synchronises.
+int64_t first_non_finite_row(MatrixView<const float> m, void* stream);
 
 }  // namespace hypertower::cuda

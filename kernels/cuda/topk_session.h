@@ -1,6 +1,6 @@
-// Top-K over the same items again and again: the memory of a call is kept, and so is its chain of
-// launches, as one graph, where a call has the same arguments as the one before (the numbers behind
-// the pointers may differ, which is how a server uses it).
+// Top-K over the same items again and again: the memory of a call is kept. A call with the
+// arguments of the one before (the numbers behind the pointers may differ, which is how a server
+// uses it) has its chain of launches recorded as one graph, which further such calls replay.
 #pragma once
 
 #include "kernels/cuda/topk.h"

@@ -16,6 +16,7 @@
 #include "kernels/parallel.h"
 #include "kernels/softmax_loss.h"
 #include "kernels/topk.h"
+#include "kernels/topk_device_index.h"
 #include "kernels/topk_index.h"
 #include "python/bindings/memory.h"
 
@@ -148,6 +149,26 @@ void bind_topk(py::module_& m) {
       .def_property_readonly("num_live", &TopKIndex::num_live)
       .def_property_readonly("dim", &TopKIndex::dim)
       .def_property_readonly("bytes", &TopKIndex::bytes);
+  py::class_<TopKDeviceIndex>(m, "TopKDeviceIndex")
+      .def(py::init([](const Memory& items, py::object owner, const Place& where) {
+             const auto rows = matrix<const float>(items);
+             const auto kept = keep(std::move(owner));
+             const py::gil_scoped_release release;
+             return TopKDeviceIndex::build(rows, kept, place(where));
+           }),
+           py::arg("items"), py::arg("owner"), py::arg("place"))
+      .def(
+          "search",
+          [](const TopKDeviceIndex& index, const Memory& queries, int64_t k,
+             const TopKArguments& arguments, const Place& where) {
+            const py::gil_scoped_release release;
+            index.search(arguments.input(queries, k), arguments.output(), place(where));
+          },
+          py::arg("queries"), py::arg("k"), py::arg("arguments"), py::arg("place"))
+      .def_property_readonly("size", &TopKDeviceIndex::size)
+      .def_property_readonly("num_live", &TopKDeviceIndex::size)
+      .def_property_readonly("dim", &TopKDeviceIndex::dim)
+      .def_property_readonly("bytes", &TopKDeviceIndex::bytes);
 }
 
 void bind_embedding(py::module_& m) {

@@ -140,30 +140,38 @@ def _search(b: Backend, search: Callable[[_core.TopKArguments], None], rows: int
 class TopKIndex:
     """Items prepared once for many exact searches: `topk` over the same items, only faster.
 
-    items: float32 [N, D], numpy or torch on the CPU; kept, not copied, and must not change. Item i
-    has id i. Prepared is an int8 form of a quarter of their size; answers are those of `topk` to
-    the bit. Threads may search while one appends or removes: each search sees one state.
+    items: float32 [N, D], numpy or torch; kept, not copied, and must not change. Item i has id i.
+    Prepared is an int8 form of a quarter of their size, where the items are: an index of CUDA
+    tensors searches on their GPU, and fastest where queries and answers keep their places in
+    memory. Answers are those of `topk` to the bit. Threads may search while one appends or removes
+    (on the CPU alone): each search sees one state.
     """
 
     def __init__(self, items: Any, *, threads: int | None = None) -> None:
-        self._index = _core.TopKIndex(*self._matrix(items, "items", threads))
-
-    @staticmethod
-    def _matrix(items: Any, name: str, threads: int | None) -> tuple[Any, Any, int]:
         b = backend_of(items)
-        x = b.array(items, "f32", name)
-        need_matrix(name, x)
-        on_cuda, cores, _ = b.place(threads)
-        if on_cuda:
-            raise ArgumentError(f"{name}: expected a matrix in host memory, got one on a GPU; use "
-                                "topk, which runs where the items are.")
-        return b.memory(x), x, cores
+        x = b.array(items, "f32", "items")
+        need_matrix("items", x)
+        place = b.place(threads)
+        self._device = x.device if place[0] else None
+        self._index: _core.TopKIndex | _core.TopKDeviceIndex = (
+            _core.TopKDeviceIndex(b.memory(x), x, place) if place[0]
+            else _core.TopKIndex(b.memory(x), x, place[1]))
+
+    def _on_cpu(self, what: str) -> _core.TopKIndex:
+        if isinstance(self._index, _core.TopKDeviceIndex):
+            raise ArgumentError(f"TopKIndex: expected an index in host memory to {what}, got one "
+                                f"on {self._device}; make a new one of the items that you want.")
+        return self._index
 
     def search(self, queries: Any, k: int, mask: Any = None, exclude: Any = None, *,
                adjust: Any = None, threads: int | None = None) -> tuple[Any, Any]:
         """The k best items of each query; arguments and answer as in `topk`."""
         index = self._index
         b = backend_of(queries)
+        if self._device is not None and getattr(queries, "device", None) != self._device:
+            where = getattr(queries, "device", "an array in host memory")
+            raise ArgumentError(f"queries: expected a tensor on {self._device}, where the items "
+                                f"are, got {where}.")
         q = b.array(queries, "f32", "queries")
         need_matrix("queries", q)
         count = need_k(k, index.size)
@@ -172,14 +180,21 @@ class TopKIndex:
 
     def append(self, items: Any, *, threads: int | None = None) -> int:
         """Adds items at the end and returns the id of the first; they are kept, not copied."""
-        first = self._index.size
-        self._index = self._index.appended(*self._matrix(items, "items", threads))
-        return first
+        index = self._on_cpu("append")
+        b = backend_of(items)
+        x = b.array(items, "f32", "items")
+        need_matrix("items", x)
+        on_cuda, cores, _ = b.place(threads)
+        if on_cuda:
+            raise ArgumentError(f"items: expected a matrix in host memory, as the index has, got "
+                                f"one on {x.device}.")
+        self._index = index.appended(b.memory(x), x, cores)
+        return index.size
 
     def remove(self, ids: Any) -> None:
         """No search finds these ids any more; other ids stay what they are."""
         flat = np.ascontiguousarray(_ids(ids, "ids"))
-        self._index = self._index.without((flat.ctypes.data, flat.shape[0], 1, 1))
+        self._index = self._on_cpu("remove").without((flat.ctypes.data, flat.shape[0], 1, 1))
 
     def __len__(self) -> int:
         """Items that a search can find."""

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/topk.h"
 #include "kernels/cuda/topk_session.h"
+#include "kernels/cuda/topk_sessions.h"
 #include "tests/kernels/cuda/topk_device_case.h"
 #include "tests/kernels/topk_cases.h"
 #include "tests/kernels/topk_reference.h"
@@ -188,9 +189,10 @@ TEST(CudaTopKSession, RecordsItsLaunchesOnce) {
   DeviceCase device(c);
   const cuda::DeviceItems items(device.in.items, nullptr);
   cuda::TopKSession session(items, 9, 10, nullptr, {.capacity = 256});
-  for (int call = 0; call < 2; ++call) {
+  for (int call = 0; call < 3; ++call) {
     session.topk(device.in, device.out);
     expect_same(device.result(), reference(c));
+    EXPECT_EQ(session.recordings(), call == 0 ? 0 : 1);
     c.query_data[call] = 3.0F;
     c.query_data[30 + call] = call == 0 ? 2.0F : std::nanf("");
     device.set_queries(c.query_data);
@@ -209,8 +211,10 @@ TEST(CudaTopKSession, RecordsItsLaunchesOnce) {
     same_items.item_data = c.item_data;
     DeviceCase more(same_items);
     more.in.items = device.in.items;
-    session.topk(more.in, more.out);
-    expect_same(more.result(), reference(same_items));
+    for (int call = 0; call < 2; ++call) {
+      session.topk(more.in, more.out);
+      expect_same(more.result(), reference(same_items));
+    }
   }
   EXPECT_EQ(session.recordings(), 2);
 }
@@ -226,6 +230,44 @@ TEST(CudaTopKSession, RecordsProductsInChunks) {
     expect_same(device.result(), reference(c));
   }
   EXPECT_EQ(session.recordings(), 1);
+}
+
+TEST(CudaTopKSessions, TakeAnyNumberOfRowsAndAnyK) {
+  const TopKCase all = gaussian_case(6, 1030, 700, 24, 10);
+  DeviceCase items_of(all);
+  cuda::TopKSessions sessions(items_of.in.items, nullptr);
+  // Growing and shrinking batches, other k, more k than codes repay, more rows than a session
+  // takes.
+  for (const auto& [batch, k] : {std::pair<int64_t, int64_t>{3, 10},
+                                 {3, 10},
+                                 {20, 10},
+                                 {3, 10},
+                                 {3, 4},
+                                 {0, 4},
+                                 {2, 300},
+                                 {1030, 10}}) {
+    TopKCase c = all;
+    c.batch = batch;
+    c.k = k;
+    c.query_data.resize(static_cast<size_t>(batch * 24));
+    DeviceCase device(c);
+    device.in.items = items_of.in.items;
+    sessions.topk(device.in, device.out, nullptr);
+    expect_same(device.result(), reference(c));
+  }
+}
+
+TEST(CudaTopKSessions, FirstNonFiniteRow) {
+  std::vector<float> values(50 * 7, 1.0F);
+  const auto first = [&] {
+    const DeviceArray<float> device(values);
+    return cuda::first_non_finite_row({device.data(), 50, 7}, nullptr);
+  };
+  EXPECT_EQ(first(), -1);
+  values[41 * 7 + 6] = std::nanf("");
+  EXPECT_EQ(first(), 41);
+  values[33 * 7] = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(first(), 33);
 }
 
 // More columns than a group of rows can keep in shared memory, then more than codes are made for.
