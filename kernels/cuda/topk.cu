@@ -27,6 +27,7 @@
 #include "kernels/cuda/topk_scan.h"
 #include "kernels/cuda/topk_scan_chunks.h"
 #include "kernels/cuda/topk_score.cuh"
+#include "kernels/cuda/topk_seed.cuh"
 #include "kernels/cuda/topk_select.cuh"
 #include "kernels/cuda/topk_session.h"
 #include "kernels/topk_check.h"
@@ -223,8 +224,19 @@ class TopKSearch {
       }
     };
     const auto refine = [&](int64_t rank) {
-      launch_rows(topk_refine_kernel, "topk_refine", batch, in, rows(), list(kScan), rank,
+      launch_rows(topk_refine_kernel, "topk_refine", batch, in, rows(), list(kScan), other(), rank,
                   options_.forced_threshold);
+    };
+    const auto seed = [&](const TileSet& tiles, int64_t rank) {
+      const Scan scan{in, listed, codes_, rows(), list(kScan), tiles};
+      check(launch(topk_seed_kernel,
+                   {.grid = static_cast<unsigned>(batch),
+                    .block = kSelectThreads,
+                    .smem = static_cast<size_t>(codes_.chunks) * kCodeChunk,
+                    .stream = launches_on_,
+                    .name = "topk_seed"},
+                   scan, other(), rank, options_.forced_threshold),
+            "topk seed");
     };
     const auto merge = [&](List which, List again) {
       const bool last = again == kNumLists;
@@ -246,8 +258,13 @@ class TopKSearch {
     const int tiles = codes_.num_tiles;
     const int seeds = ceil_div(tiles, plan_.seed);
     const int warm = ceil_div(tiles, plan_.warm);
-    scan(kScan, {seeds, plan_.seed, 0});
-    if (plan_.seed > 1) refine(plan_.seed_rank);
+    const TileSet first{seeds, plan_.seed, 0};
+    if (scans_chunks(batch)) {
+      scan(kScan, first);
+      if (plan_.seed > 1) refine(plan_.seed_rank);
+    } else {
+      seed(first, plan_.seed > 1 ? plan_.seed_rank : 0);
+    }
     if (plan_.warm < plan_.seed) {
       scan(kScan, {warm - seeds, plan_.warm, plan_.seed / plan_.warm});
       if (plan_.warm > 1) refine(plan_.warm_rank);

@@ -53,9 +53,8 @@ __device__ inline float upper_bound(const RowBound& row, const ItemBound& item, 
 
 // A row's part of the integer thresholds below, in registers while the tiles go by.
 struct RowGate {
-  float threshold;  // in units of the row's scale
-  float norm, residual;
-  bool open;  // otherwise nothing passes
+  float threshold = INFINITY;  // in units of the row's scale; infinite: nothing passes
+  float norm = 0.0F, residual = 0.0F;
 };
 
 __device__ inline RowGate make_gate(const RowBound& row, float threshold) {
@@ -63,7 +62,7 @@ __device__ inline RowGate make_gate(const RowBound& row, float threshold) {
   // the room in least_dot covers that, near zero it is much. A quotient beyond the floats is cut: a
   // lower gate is never wrong.
   const double units = static_cast<double>(nextafterf(threshold, -INFINITY)) / row.scale;
-  return {units > FLT_MAX ? FLT_MAX : static_cast<float>(units), row.norm, row.residual, true};
+  return {units > FLT_MAX ? FLT_MAX : static_cast<float>(units), row.norm, row.residual};
 }
 
 // An integer that the dot product of codes reaches for every item of the tile whose upper bound
@@ -74,7 +73,7 @@ __device__ inline int least_dot(const RowGate& row, const TileBound& tile) {
   const float wanted = fminf(fmaxf(row.threshold * inverse, -kCut), kCut);
   const float slack = row.norm * tile.residual + row.residual * tile.norm;
   const float least = floorf(wanted - slack - (fabsf(wanted) + slack) * 0x1p-21F - 1.0F);
-  if (!row.open || least >= 2147483648.0F) return INT_MAX;
+  if (least >= 2147483648.0F) return INT_MAX;
   return least > -2147483648.0F ? static_cast<int>(least) : INT_MIN;
 }
 

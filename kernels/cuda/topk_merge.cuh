@@ -14,25 +14,24 @@
 
 namespace hypertower::cuda {
 
-// Calls use(key, canonical key) for keys[0, count) that `wanted`; eight lanes for each. All threads
-// of the block call.
-template <class Wanted, class Use>
-__device__ inline void score_keys(const TopKInput& in, int64_t row, const uint64_t* keys,
-                                  int64_t count, const Wanted& wanted, const Use& use) {
+// Puts the canonical score in the place of the bound in keys[0, count), eight lanes for each, and
+// returns the least of the calling thread's. All threads of the block call.
+__device__ inline uint64_t score_keys(const TopKInput& in, int64_t row, uint64_t* keys,
+                                      int64_t count) {
   const float* query = in.queries.data + row * in.queries.ld;
-  const int leader = static_cast<int>(lane_index()) / 8 * 8;
-  const bool leads = static_cast<int>(lane_index()) == leader;
+  const bool leads = lane_index() % 8 == 0;
+  uint64_t least = ~uint64_t{0};
   for (int64_t begin = 0; begin < count; begin += kSelectThreads / 8) {
     const int64_t i = begin + threadIdx.x / 8;
-    uint64_t key = leads && i < count ? keys[i] : topk_key::kNone;
-    key = __shfl_sync(kFullMask, key, leader);
-    const bool scored = key != topk_key::kNone && wanted(key);
-    if (!__any_sync(kFullMask, scored)) continue;
-    const int64_t item = scored ? topk_key::id(key) : 0;
+    const int64_t item = i < count ? topk_key::id(keys[i]) : 0;
+    __syncwarp();  // all have read the key
     const float score =
         canonical_score_by_8(query, in.items.data + item * in.items.ld, in.items.cols);
-    if (scored && leads) use(i, topk_key::make(score, item));
+    if (!leads || i >= count) continue;
+    keys[i] = topk_key::make(score, item);
+    least = min(least, keys[i]);
   }
+  return least;
 }
 
 // The least of keys, ~0 for none. All threads of the block call and get it.
@@ -46,25 +45,21 @@ __device__ inline uint64_t block_least(uint64_t own) {
   return least;
 }
 
-// Block per row of the list, after a pass over a sample of the items: raises the threshold to a
-// score that `rank` items of the sample reach, where `rank` is so large that k items of all very
-// likely reach it, and drops the candidates below. `forced`, unless NaN, is taken instead.
-__global__ void __launch_bounds__(kSelectThreads)
-    topk_refine_kernel(TopKInput in, Rows rows, RowList list, int64_t rank, float forced) {
-  if (blockIdx.x >= *list.size) return;
-  const int64_t row = list.rows[blockIdx.x];
+// After a pass over a sample of the items: raises the threshold of a row to a score that `rank`
+// items of the sample reach, where `rank` is so large that k items of all very likely reach it, and
+// drops the candidates below. `forced`, unless NaN, is taken instead. `scored` is scratch. All
+// threads of the block call.
+__device__ inline void raise_threshold(const TopKInput& in, const Rows& rows, int64_t row,
+                                       int64_t rank, float forced, const BestKeys& scored) {
   uint64_t* const keys = rows.candidates + row * rows.stride;
   const int64_t count = rows.hits[row];
   float guess = forced;
   if (isnan(forced)) {
     // With more hits than fit there is a repair to come anyway.
     if (count > rows.capacity || count < rank) return;
-    const uint64_t cut = select_threshold({keys, count, nullptr, count}, rank);
-    uint64_t least = ~uint64_t{0};
-    score_keys(
-        in, row, keys, count, [cut](uint64_t key) { return key >= cut; },
-        [&](int64_t, uint64_t key) { least = min(least, key); });
-    guess = topk_key::score(block_least(least));
+    uint64_t* const best = scored.keys + row * scored.stride;
+    copy_best({keys, count, nullptr, count}, rank, best);
+    guess = topk_key::score(block_least(score_keys(in, row, best, rank)));
   }
   const float threshold = rows.threshold[row];
   if (!(guess > threshold)) return;
@@ -75,6 +70,14 @@ __global__ void __launch_bounds__(kSelectThreads)
   rows.looser[row] = threshold;
   rows.threshold[row] = guess;
   rows.hits[row] = static_cast<unsigned>(left);
+}
+
+// Block per row of the list.
+__global__ void __launch_bounds__(kSelectThreads)
+    topk_refine_kernel(TopKInput in, Rows rows, RowList list, BestKeys scored, int64_t rank,
+                       float forced) {
+  if (blockIdx.x >= *list.size) return;
+  raise_threshold(in, rows, list.rows[blockIdx.x], rank, forced, scored);
 }
 
 // Where rows go that the merge could not prove.
@@ -91,7 +94,6 @@ struct Repair {
 __global__ void __launch_bounds__(kSelectThreads)
     topk_merge_kernel(TopKInput in, Rows rows, RowList list, BestKeys scored, BestKeys best,
                       int64_t keep, Repair repair) {
-  SHARED(unsigned, written, );
   if (blockIdx.x >= *list.size) return;
   const int64_t row = list.rows[blockIdx.x];
   uint64_t* const keys = rows.candidates + row * rows.stride;
@@ -100,32 +102,19 @@ __global__ void __launch_bounds__(kSelectThreads)
   const int64_t hits = rows.hits[row];
   const int64_t stored = min(hits, rows.capacity);
 
-  uint64_t cut = 0;
-  if (stored > keep) cut = select_threshold({keys, stored, nullptr, stored}, keep);
-  if (threadIdx.x == 0) written = 0;
-  __syncthreads();
-  uint64_t least = ~uint64_t{0};
-  score_keys(
-      in, row, keys, stored, [cut](uint64_t key) { return key >= cut; },
-      [&](int64_t, uint64_t key) {
-        least = min(least, key);
-        first[atomicAdd(&written, 1U)] = key;
-      });
-  least = block_least(least);
+  const uint64_t cut = copy_best({keys, stored, nullptr, stored}, keep, first);
   const int64_t taken = min(stored, keep);
+  const uint64_t reached = block_least(score_keys(in, row, first, taken)) >> 32;
   int64_t rest = 0;
   if (stored > keep) {
-    const uint64_t reached = least >> 32;
     rest = compact(keys, 0, 0, stored,
                    [=](uint64_t key) { return key < cut && key >> 32 >= reached; });
-    score_keys(
-        in, row, keys, rest, [](uint64_t) { return true; },
-        [&](int64_t i, uint64_t key) { keys[i] = key; });
+    score_keys(in, row, keys, rest);
     __syncthreads();
   }
   const uint64_t gate = copy_best({first, taken, keys, taken + rest}, keep, to);
   const int64_t count = min(taken + rest, keep);
-  least = ~uint64_t{0};
+  uint64_t least = ~uint64_t{0};
   for (int64_t i = threadIdx.x; i < count; i += kSelectThreads) least = min(least, to[i]);
   least = block_least(least);
 

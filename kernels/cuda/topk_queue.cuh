@@ -40,11 +40,11 @@ class HitQueue {
   __device__ HitQueue(const Scan& scan, Hit* queue, const int* rows)
       : scan_(scan), queue_(queue), rows_(rows) {}
 
-  __device__ __forceinline__ void push(bool hit, int64_t position, int dot, int row) {
+  __device__ __forceinline__ void push(bool hit, uint32_t position, int dot, int row) {
     const unsigned hits = __ballot_sync(kFullMask, hit);
     if (hit) {
       const int place = size_ + __popc(hits & ((1U << lane_index()) - 1));
-      queue_[place] = {static_cast<uint32_t>(position), dot * 32 + row};
+      queue_[place] = {position, dot * 32 + row};
     }
     size_ += __popc(hits);
     if (size_ >= 32) take(32);
@@ -82,18 +82,17 @@ class HitQueue {
   int size_ = 0;
 };
 
-// values[index] without an address, so that the array stays in registers. kSize: a power of two.
-template <int kSize>
-__device__ __forceinline__ int pick(const int (&values)[kSize], int index) {
+// values[index] without an address, so that the array stays in registers; one half after the other,
+// so that few more are needed. kSize: a power of two.
+template <int kSize, int kBegin = 0, int kAll>
+__device__ __forceinline__ int pick(const int (&values)[kAll], int index) {
   if constexpr (kSize == 1) {
-    return values[0];
+    return values[kBegin];
   } else {
-    int half[kSize / 2];
-#pragma unroll
-    for (int i = 0; i < kSize / 2; ++i) {
-      half[i] = (index & (kSize / 2)) != 0 ? values[i + kSize / 2] : values[i];
-    }
-    return pick(half, index & (kSize / 2 - 1));
+    constexpr int kHalf = kSize / 2;
+    const int low = pick<kHalf, kBegin>(values, index);
+    const int high = pick<kHalf, kBegin + kHalf>(values, index);
+    return (index & kHalf) != 0 ? high : low;
   }
 }
 
@@ -103,7 +102,7 @@ __device__ __forceinline__ int pick(const int (&values)[kSize], int index) {
 // product and one comparison per row. `position` is that of the lane's first item.
 template <int kBlocks>
 __device__ __forceinline__ void push_hits(const int (&dots)[4 * kBlocks], int least_low,
-                                          int least_high, int64_t position, int first_row,
+                                          int least_high, uint32_t position, int first_row,
                                           HitQueue* queue) {
   int low = INT_MIN;
   int high = INT_MIN;
@@ -123,7 +122,8 @@ __device__ __forceinline__ void push_hits(const int (&dots)[4 * kBlocks], int le
   const int row = first_row + static_cast<int>(lane_index()) / 4;
   while (__any_sync(kFullMask, any)) {
     const int at = any ? __ffsll(static_cast<long long>(hits)) - 1 : 0;
-    queue->push(any, position + at / 4 * 8 + at % 2, pick(dots, at), row + at % 4 / 2 * 8);
+    queue->push(any, position + static_cast<uint32_t>(at / 4 * 8 + at % 2),
+                pick<4 * kBlocks>(dots, at), row + at % 4 / 2 * 8);
     hits &= hits - 1;
     any = hits != 0;
   }

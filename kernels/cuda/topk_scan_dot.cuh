@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kDotThreads, kDotBlocks<kRows>)
       }
       while (__any_sync(kFullMask, hits != 0)) {
         const int row = hits != 0 ? __ffs(static_cast<int>(hits)) - 1 : 0;
-        queue.push(hits != 0, tile * kItemTile + threadIdx.x, pick(dots, row), row);
+        queue.push(hits != 0, tile * kItemTile + threadIdx.x, pick<kRows>(dots, row), row);
         hits &= hits - 1;
       }
     }

@@ -1,7 +1,8 @@
-// The same for sm_90a. A producer warp copies stages of tiles in bulk; each of one or two groups of
-// four warps keeps 64 rows and multiplies them with every tile by wgmma, straight from shared
-// memory: a stage is already laid out as wgmma reads it. The groups share the stages and drift
-// apart by themselves, so that one multiplies while the other looks at its products.
+// The same for sm_90a. A producer warp copies stages of tiles in bulk; four groups of four warps
+// keep 64 rows each and multiply them with tiles by wgmma, straight from shared memory: a stage is
+// already laid out as wgmma reads it. With fewer rows several groups keep the same ones and take
+// the tiles in turn. The groups drift apart by themselves, so that one multiplies while others look
+// at their products; two of them kept the tensor cores of an H200 a third busy.
 #pragma once
 
 #include "kernels/cuda/launch.cuh"
@@ -12,23 +13,24 @@ namespace hypertower::cuda {
 
 inline constexpr int kGroupRows = 64;
 inline constexpr int kGroupThreads = 128;
-inline constexpr int kBulkStages = 4;
+inline constexpr int kGroups = 4;
+inline constexpr int kWgmmaThreads = kGroups * kGroupThreads + 32;
+inline constexpr int kMinBulkStages = 4;
+inline constexpr int kMaxBulkStages = 8;  // a group each, and as many on their way
 
-template <int kRowGroups>
-inline constexpr int kWgmmaThreads = kRowGroups* kGroupThreads + 32;
-
-inline size_t wgmma_scan_shared(int row_groups, int chunks) {
-  return size_t{kBulkStages} * kStageBytes +
+inline size_t wgmma_scan_shared(int row_groups, int stages, int chunks) {
+  return static_cast<size_t>(stages) * kStageBytes +
          static_cast<size_t>(row_groups) * kGroupRows * chunks * kCodeChunk;
 }
 
 // A place in the ring of stages, and how often the ring has gone round.
 struct RingTurn {
+  int stages;
   int slot = 0;
   unsigned round = 0;
 
   __device__ void next() {
-    const bool wraps = slot + 1 == kBulkStages;
+    const bool wraps = slot + 1 == stages;
     slot = wraps ? 0 : slot + 1;
     round += wraps ? 1 : 0;
   }
@@ -54,42 +56,44 @@ __device__ __forceinline__ void multiply(const ptx::SharedColumns& a, const ptx:
 #endif
 
 template <int kRowGroups>
-__global__ void __launch_bounds__(kWgmmaThreads<kRowGroups>, 1)
-    topk_scan_wgmma_kernel(const __grid_constant__ Scan scan) {
+__global__ void __launch_bounds__(kWgmmaThreads, 1)
+    topk_scan_wgmma_kernel(const __grid_constant__ Scan scan, int num_stages) {
 #if defined(HYPERTOWER_HAS_WGMMA)
   constexpr int kRows = kRowGroups * kGroupRows;
-  constexpr int kConsumers = kRowGroups * kGroupThreads;
+  constexpr int kTurns = kGroups / kRowGroups;  // groups that share rows
+  constexpr int kWarps = kGroups * kGroupThreads / 32;
   DYN_SHARED(int4, shared);  // the stages, then row codes
-  SHARED(Hit, queues, [kConsumers / 32][kHitQueue]);
+  SHARED(Hit, queues, [kWarps][kHitQueue]);
+  SHARED(RowGate, gates, [kWarps][16]);  // registers are short
   SHARED(int, rows, [kRows]);
-  SHARED(StageNote, notes, [kBulkStages]);
-  SHARED(uint64_t, full, [kBulkStages]);
-  SHARED(uint64_t, empty, [kBulkStages]);
+  SHARED(StageNote, notes, [kMaxBulkStages]);
+  SHARED(uint64_t, full, [kMaxBulkStages]);
+  SHARED(uint64_t, empty, [kMaxBulkStages]);
   const int chunks = scan.items.chunks;
   int4* const stages = shared;
-  int4* const row_codes = shared + kBulkStages * kStageChunks * kItemTile;
+  int4* const row_codes = shared + num_stages * kStageChunks * kItemTile;
   const BlockShare share(ceil_div(scan.list.count(), kRows));
   const int self = static_cast<int>(threadIdx.x);
   const int lane = self % 32;
   const int warp = __shfl_sync(kFullMask, self / 32, 0);  // known to be the same in all lanes
   if (self == 0) {
-    for (int s = 0; s < kBulkStages; ++s) {
+    for (int s = 0; s < num_stages; ++s) {
       ptx::mbarrier_init(&full[s], 1);
-      ptx::mbarrier_init(&empty[s], kConsumers / 32);
+      ptx::mbarrier_init(&empty[s], kWarps / kTurns);
     }
     ptx::fence_barrier_init();
   }
 
-  RingTurn turn;  // goes on from unit to unit, with the parities of the barriers
+  RingTurn turn{num_stages};  // goes on from unit to unit, with the parities of the barriers
   for (int unit = share.first(); unit < share.units(); unit += share.step()) {
     const int first = share.group(unit) * kRows;
     __syncthreads();
-    load_row_codes<kRows>(scan, first, rows, row_codes, kWgmmaThreads<kRowGroups>);
+    load_row_codes<kRows>(scan, first, rows, row_codes, kWgmmaThreads);
     ptx::fence_proxy_async();
     __syncthreads();
     StageWalk walk(scan.tiles, share.split(unit), share.splits, chunks);
 
-    if (warp >= kConsumers / 32) {
+    if (warp >= kWarps) {
       for (; !walk.done(); walk.next(), turn.next()) {
         if (lane == 0) {
           if (turn.round > 0) ptx::mbarrier_wait(&empty[turn.slot], (turn.round - 1) & 1U);
@@ -108,14 +112,22 @@ __global__ void __launch_bounds__(kWgmmaThreads<kRowGroups>, 1)
         __syncwarp();
       }
     } else {
-      const int first_row = warp * 16;  // of the warp, in the block's rows
-      const int row = first_row + lane / 4;
-      const RowGate low = load_gate(scan, first + row, rows[row]);
-      const RowGate high = load_gate(scan, first + row + 8, rows[row + 8]);
+      const int group = warp / 4;
+      const int first_row = group % kRowGroups * kGroupRows + warp % 4 * 16;  // in the block's
+      if (lane < 16) {
+        const int row = first_row + lane;
+        gates[warp][lane] = load_gate(scan, first + row, rows[row]);
+      }
+      __syncwarp();
       HitQueue queue(scan, queues[warp], rows + first_row);
-      const int4* const group_codes = row_codes + warp / 4 * kGroupRows;
+      const int4* const group_codes = row_codes + group % kRowGroups * kGroupRows;
+      int other = group / kRowGroups;  // tiles that are others' before the next of this group
       int dots[64];
       for (; !walk.done(); walk.next(), turn.next()) {
+        if (other > 0) {
+          other -= walk.ends_tile() ? 1 : 0;
+          continue;
+        }
         const int begin = walk.first_chunk();
         const int end = walk.num_chunks();
         ptx::mbarrier_wait(&full[turn.slot], turn.round & 1U);
@@ -135,8 +147,12 @@ __global__ void __launch_bounds__(kWgmmaThreads<kRowGroups>, 1)
         __syncwarp();
         if (lane == 0) ptx::mbarrier_arrive(&empty[turn.slot]);
         if (!walk.ends_tile()) continue;
-        push_hits<16>(dots, least_dot(low, note.bound), least_dot(high, note.bound),
-                      int64_t{note.tile} * kItemTile + lane % 4 * 2, 0, &queue);
+        other = kTurns - 1;
+        push_hits<16>(
+            dots, least_dot(gates[warp][lane / 4], note.bound),
+            least_dot(gates[warp][lane / 4 + 8], note.bound),
+            static_cast<uint32_t>(note.tile) * kItemTile + static_cast<uint32_t>(lane % 4 * 2), 0,
+            &queue);
       }
       queue.drain();
     }

@@ -9,6 +9,7 @@
 namespace hypertower::cuda {
 
 inline constexpr int kSelectThreads = 256;  // one per bin of an 8-bit digit
+inline constexpr int kAtOnce = 4;           // keys that a thread reads before it looks at them
 
 // The kept keys of all rows, unordered.
 struct BestKeys {
@@ -42,10 +43,18 @@ __device__ inline uint64_t select_threshold(const RowKeys& keys, int64_t k) {
   for (int shift = 56; shift >= 0; shift -= 8) {
     histogram[threadIdx.x] = 0;
     __syncthreads();
-    for (int64_t i = threadIdx.x; i < keys.size; i += kSelectThreads) {
-      const uint64_t key = keys[i];
-      if (shift == 56 || key >> (shift + 8) == prefix >> (shift + 8)) {
-        atomicAdd(&histogram[key >> shift & 255], 1U);
+    for (int64_t begin = threadIdx.x; begin < keys.size; begin += kAtOnce * kSelectThreads) {
+      uint64_t key[kAtOnce];
+#pragma unroll
+      for (int u = 0; u < kAtOnce; ++u) {
+        key[u] = keys[min(begin + u * kSelectThreads, keys.size - 1)];
+      }
+#pragma unroll
+      for (int u = 0; u < kAtOnce; ++u) {
+        if (begin + u * kSelectThreads >= keys.size) break;
+        if (shift == 56 || key[u] >> (shift + 8) == prefix >> (shift + 8)) {
+          atomicAdd(&histogram[key[u] >> shift & 255], 1U);
+        }
       }
     }
     __syncthreads();
@@ -68,22 +77,30 @@ __device__ inline uint64_t select_threshold(const RowKeys& keys, int64_t k) {
   return prefix;
 }
 
-// Moves the keys that `wanted` to the front of keys[to...), reading keys[from, from + count), and
-// returns the end of what was written. REQUIRES: to <= from. In place: what a step of the block
-// writes lies before what later steps read. All threads of the block call; they see the result.
+// Moves the keys that `wanted` to the front of keys[to...), in any order, reading keys[from, from +
+// count), and returns the end of what was written. REQUIRES: to <= from. In place: what a step of
+// the block writes lies before what later steps read. All threads of the block call; they see the
+// result.
 template <class Wanted>
 __device__ inline int64_t compact(uint64_t* keys, int64_t to, int64_t from, int64_t count,
                                   const Wanted& wanted) {
-  SHARED(int64_t, scan, [33]);
-  for (int64_t begin = 0; begin < count; begin += kSelectThreads) {
-    const int64_t i = begin + threadIdx.x;
-    const uint64_t key = i < count ? keys[from + i] : 0;
-    const bool keep = i < count && wanted(key);
-    int64_t total;
-    const int64_t through = block_inclusive_sum<kSelectThreads>(int64_t{keep}, scan, &total);
-    if (keep) keys[to + through - 1] = key;
-    to += total;
+  SHARED(unsigned, written, );
+  if (threadIdx.x == 0) written = 0;
+  for (int64_t begin = 0; begin < count; begin += kAtOnce * kSelectThreads) {
+    uint64_t key[kAtOnce];
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+      key[u] = keys[from + min(begin + u * kSelectThreads + threadIdx.x, count - 1)];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+      const bool real = begin + u * kSelectThreads + threadIdx.x < count;
+      if (real && wanted(key[u])) keys[to + atomicAdd(&written, 1U)] = key[u];
+    }
   }
+  __syncthreads();
+  to += written;
   __syncthreads();
   return to;
 }
@@ -95,17 +112,26 @@ __device__ inline uint64_t keep_best(uint64_t* keys, int64_t count, int64_t keep
   return threshold;
 }
 
-// The best `keep` of `keys` to `to`, in any order. Returns the least of them, or 0 when there were
-// not more than `keep`. All threads of the block call; they see the result.
+// The best `keep` of `keys` to `to`, which is other memory, in any order. Returns the least of
+// them, or 0 when there were not more than `keep`. All threads of the block call; they see the
+// result.
 __device__ inline uint64_t copy_best(const RowKeys& keys, int64_t keep, uint64_t* to) {
   SHARED(unsigned, written, );
   uint64_t threshold = 0;
   if (keys.size > keep) threshold = select_threshold(keys, keep);
   if (threadIdx.x == 0) written = 0;
   __syncthreads();
-  for (int64_t i = threadIdx.x; i < keys.size; i += kSelectThreads) {
-    const uint64_t key = keys[i];
-    if (key >= threshold) to[atomicAdd(&written, 1U)] = key;
+  for (int64_t begin = threadIdx.x; begin < keys.size; begin += kAtOnce * kSelectThreads) {
+    uint64_t key[kAtOnce];
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+      key[u] = keys[min(begin + u * kSelectThreads, keys.size - 1)];
+    }
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+      if (begin + u * kSelectThreads >= keys.size) break;
+      if (key[u] >= threshold) to[atomicAdd(&written, 1U)] = key[u];
+    }
   }
   __syncthreads();
   return threshold;

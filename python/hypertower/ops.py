@@ -99,14 +99,20 @@ class TopKMask:
             raise ArgumentError(f"mask: expected shape (N,) or (B, N), got {allowed.shape}.")
         self.shape: tuple[int, ...] = allowed.shape
         self._words = _core.pack_masks(np.atleast_2d(allowed), NumpyBackend().place(threads)[1])
+        self._where: dict[Any, tuple[Any, Any]] = {}
 
-    def words_for(self, rows: int, items: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """64-bit words [M, W] and the mask of each query, as the kernels take them."""
+    def words_for(self, b: Backend, rows: int, items: int) -> tuple[Any, Any]:
+        """64-bit words [M, W] and the mask of each query, where `b` searches."""
         if self.shape not in ((items,), (rows, items)):
             raise ArgumentError(
                 f"mask: expected shape ({items},) or ({rows}, {items}), got {self.shape}."
             )
-        return self._words, None if len(self.shape) == 1 else np.arange(rows, dtype=np.int32)
+        place = str(getattr(b, "device", "numpy"))
+        if place not in self._where:
+            of_row = None if len(self.shape) == 1 else np.arange(rows, dtype=np.int32)
+            self._where[place] = (b.array(self._words, "u64"),
+                                  None if of_row is None else b.array(of_row, "i32"))
+        return self._where[place]
 
 
 def _search(b: Backend, search: Callable[[_core.TopKArguments], None], rows: int, items: int,
@@ -116,9 +122,7 @@ def _search(b: Backend, search: Callable[[_core.TopKArguments], None], rows: int
     if mask is not None:
         if not isinstance(mask, TopKMask):
             mask = TopKMask(mask, threads=threads)
-        word_array, row_array = mask.words_for(rows, items)
-        words = b.array(word_array, "u64")
-        of_row = None if row_array is None else b.array(row_array, "i32")
+        words, of_row = mask.words_for(b, rows, items)
     if exclude is not None:
         values, offsets = (b.array(a, "i64") for a in _excluded(exclude, rows))
     if adjust is not None:
