@@ -35,7 +35,11 @@ def machine(device: str) -> str:
 
 
 def commit() -> str:
-    """Short hash of the checkout, with a plus where tracked files differ from it."""
+    """Short hash of the checkout, with a plus where tracked files differ from it. HYPERTOWER_COMMIT
+    names that of a copy that git does not know, such as the one on a machine that has the GPU."""
+    if named := os.environ.get("HYPERTOWER_COMMIT"):
+        return named
+
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True,
                               check=True).stdout.strip()
