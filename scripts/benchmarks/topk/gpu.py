@@ -1,8 +1,8 @@
 """On a GPU: against its own limits, measured in the same process, and the same search in torch.
 
-Times are those of a caller who waits for the answer: from the call in Python to the synchronised end,
-medians. The limits are a copy within the device's memory (bytes read and written) and a large int8
-and bf16 product of torch.
+Times are those of a caller who waits for the answer: from the call in Python to the synchronised
+end, medians. The limits are a copy within the device's memory (bytes read and written) and a large
+int8 and bf16 product of torch.
 """
 
 from __future__ import annotations
@@ -109,14 +109,17 @@ def against_torch(suite: Suite) -> None:
                     floor = limits.floor(rows, dim, batch, rate)
                     suite.add(row_id, case, middle / floor, "x floor", "lower", True, middle,
                               floor_seconds=floor)
-        times_of_k = {k: median(seconds_of(lambda k=k: index.search(queries[:256], k), budget))
-                      for k in (10, 1024)}
+        times_of_k = {k: time_of_k(index, queries[:256], k, budget) for k in (10, 1024)}
         suite.add("S7", {"N": rows, "D": dim, "B": 256, "K": "1024 over 10", "device": "cuda"},
                   times_of_k[1024] / times_of_k[10], "x", "lower", True, times_of_k[1024])
         if rows == small:
             filters(suite, index, queries[:256], budget)
-        del items, index
+        del items, index, answer
     suite.close()
+
+
+def time_of_k(index: ht.TopKIndex, queries: torch.Tensor, k: int, budget: float) -> float:
+    return median(seconds_of(lambda: index.search(queries, k), budget))
 
 
 def add_bits(suite: Suite, case: dict[str, Any], queries: torch.Tensor, items: torch.Tensor,
