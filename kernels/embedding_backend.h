@@ -18,8 +18,9 @@ struct EmbeddingPlan::Data {
   int64_t bags = 0;
   int64_t n = 0;  // ids of the lookup, bad ones included
   bool weighted = false;
-  int64_t entries = 0;  // good ids
-  int64_t runs = 0;     // distinct rows
+  int64_t entries = 0;    // good ids
+  int64_t runs = 0;       // distinct rows
+  bool long_runs = true;  // none of more than kPieceIds entries where false
   IdReport report;
 
   // Entry: bag in the low 32 bits; in the high 32 bits the position of the id, if weighted, else 0.

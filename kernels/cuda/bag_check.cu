@@ -15,6 +15,11 @@ __global__ void __launch_bounds__(kCheckThreads)
   }
   if (i > bags) return;
   const bool falls = i == 0 ? offsets[0] != 0 : offsets[i] < offsets[i - 1];
+  // Unsigned, because the difference of broken offsets can be beyond an integer.
+  if (i > 0 && static_cast<uint64_t>(offsets[i]) - static_cast<uint64_t>(offsets[i - 1]) >
+                   static_cast<uint64_t>(kPieceIds)) {
+    atomicMax(&errors->long_bags, 1ULL);
+  }
   if (falls || (i == bags && offsets[bags] != n)) {
     atomicMin(&errors->first_offset, static_cast<unsigned long long>(i));
   }
@@ -26,7 +31,8 @@ BagCheck::BagCheck(int64_t table_rows, const Bags& bags, void* stream)
       stream_(static_cast<cudaStream_t>(stream)),
       errors_(1, stream_) {
   check(cudaMemsetAsync(errors_.data(), 0xFF, offsetof(BagErrors, dropped), stream_), "bag check");
-  check(cudaMemsetAsync(&errors_.data()->dropped, 0, sizeof(BagErrors::dropped), stream_),
+  check(cudaMemsetAsync(&errors_.data()->dropped, 0,
+                        sizeof(BagErrors) - offsetof(BagErrors, dropped), stream_),
         "bag check");
   if (bags.offsets == nullptr) return;  // neither bags nor ids
   check(launch(check_bags_kernel,

@@ -16,6 +16,7 @@ struct BagErrors {
   unsigned long long first_position;  // of a bad id, or kNoneBad
   unsigned long long first_offset;    // that is broken, or kNoneBad
   unsigned long long dropped;         // bad ids
+  unsigned long long long_bags;       // 1: there are bags of more than kPieceIds ids
 };
 
 // Group i / lanes of a launch works on one bag, run or id; `lane` is the thread's place in it.

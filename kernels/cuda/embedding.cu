@@ -124,11 +124,12 @@ class RunSums {
  public:
   RunSums(const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
           MatrixView<const float> grad, bool aligned, cudaStream_t stream)
-      : pieces_(PieceLists<int32_t>::places(plan.entries) * grad.cols, stream),
+      : pieces_(plan.long_runs ? PieceLists<int32_t>::places(plan.entries) * grad.cols : 0, stream),
         gradients_{{grad.data, grad.ld, plan.entry, bags.weights,
                     pool == Pool::kMean ? bags.offsets : nullptr},
                    {plan.run_start, plan.runs, plan.entries, pieces_.data(), grad.cols},
                    plan.row} {
+    if (!plan.long_runs) return;
     with_width<float>(grad.cols, aligned, [&]<int N>() {
       sum_pieces<N>(gradients_.rows, gradients_.runs, nullptr, stream);
     });

@@ -23,12 +23,18 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // head[i] = 1 where a run begins; head[entries] = 0, where the scan leaves their number.
+// head[entries
+// + 1] becomes 1 where a run has more than kPieceIds entries.
 template <class Key>
 __global__ void __launch_bounds__(kThreads)
     run_heads_kernel(const Key* key, int64_t entries, int64_t* head) {
   const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i > entries) return;
-  head[i] = i < entries && (i == 0 || key[i] != key[i - 1]) ? 1 : 0;
+  const bool begins = i < entries && (i == 0 || key[i] != key[i - 1]);
+  head[i] = begins ? 1 : 0;
+  if (begins && i + kPieceIds < entries && key[i] == key[i + kPieceIds]) {
+    atomicMax(reinterpret_cast<unsigned long long*>(head + entries + 1), 1ULL);
+  }
 }
 
 template <class Key>
@@ -80,14 +86,17 @@ void build_runs(EmbeddingPlan::Data* plan, const Bags& bags, cudaStream_t stream
   sort_pairs<Key>(sort_space.data(), sort_bytes, key_in.data(), key.data(), position_in.data(),
                   position.data(), n, 0, bits, stream);
 
-  const Scratch<int64_t> run(entries + 1, stream);
+  const Scratch<int64_t> run(entries + 2, stream);
+  check(cudaMemsetAsync(run.data() + entries + 1, 0, sizeof(int64_t), stream), "run_heads");
   check(launch(run_heads_kernel<Key>, config("run_heads", entries + 1, stream), key.data(), entries,
                run.data()),
         "run_heads");
   const size_t scan_bytes = exclusive_scan_workspace_bytes(entries + 1);
   const Scratch<char> scan_space(scan_bytes, stream);
   exclusive_scan(scan_space.data(), scan_bytes, run.data(), run.data(), entries + 1, stream);
-  plan->runs = to_host(run.data() + entries, 1, stream)[0];
+  const std::vector<int64_t> counts = to_host(run.data() + entries, 2, stream);
+  plan->runs = counts[0];
+  plan->long_runs = counts[1] != 0;
 
   const auto storage = std::make_shared<Storage>(plan->runs, entries, stream);
   check(launch(plan_entries_kernel<Key>, config("plan_entries", entries + 1, stream), key.data(),

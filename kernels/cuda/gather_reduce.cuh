@@ -130,7 +130,7 @@ template <int N, class Rows, class Start>
 __global__ void __launch_bounds__(kCheckThreads)
     sum_pieces_kernel(Rows rows, PieceLists<Start> lists, int64_t places, const BagErrors* errors,
                       int lanes) {
-  if (errors != nullptr && errors->first_offset != kNoneBad) return;
+  if (errors != nullptr && (errors->first_offset != kNoneBad || errors->long_bags == 0)) return;
   const Group group(lanes);
   if (group.index >= places) return;
   int64_t first = 0, last = 0;
@@ -146,7 +146,7 @@ template <int N, class Start>
 __global__ void __launch_bounds__(kCheckThreads)
     join_pieces_kernel(PieceLists<Start> lists, int64_t places, const BagErrors* errors,
                        int lanes) {
-  if (errors != nullptr && errors->first_offset != kNoneBad) return;
+  if (errors != nullptr && (errors->first_offset != kNoneBad || errors->long_bags == 0)) return;
   const Group group(lanes);
   if (group.index >= places) return;
   const int64_t count = lists.pieces_from(group.index);

@@ -95,7 +95,13 @@ __global__ void __launch_bounds__(kUpdateThreads, 4)
   const int64_t stride = int64_t{lanes} * N;
   float rate = rule.rate;
   Strip<N> g = {};
+  E* const weights = reinterpret_cast<E*>(static_cast<char*>(table.data) + row * table.stride);
+  // Asked for before the gradient, so that the row's way through memory is not behind its own.
+  Packed<E, N> early = {};
+  if (alive && first < dim) early = *reinterpret_cast<const Packed<E, N>*>(weights + first);
   if constexpr (kKind == Optimizer::kRowWiseAdagrad) {
+    float* const state = state0.data + row * state0.ld;
+    const float before = alive && group.lane == 0 ? *state : 0.0F;
     float squares = 0.0F;
     for (int64_t c = first; alive && c < dim; c += stride) {
       g = gradients.template get<N>(group.index, c);
@@ -107,8 +113,7 @@ __global__ void __launch_bounds__(kUpdateThreads, 4)
     }
     float sum = 0.0F;
     if (alive && group.lane == 0) {
-      float* state = state0.data + row * state0.ld;
-      sum = *state + squares / static_cast<float>(dim);
+      sum = before + squares / static_cast<float>(dim);
       *state = sum;
     }
     sum = __shfl_sync(kFullMask, sum, 0, lanes);
@@ -116,7 +121,6 @@ __global__ void __launch_bounds__(kUpdateThreads, 4)
   }
   if (!alive) return;
   const uint32_t key = sizeof(E) == 2 ? rounding::row_key(rule.step_key, row) : 0;
-  E* weights = reinterpret_cast<E*>(static_cast<char*>(table.data) + row * table.stride);
   for (int64_t c = first; c < dim; c += stride) {
     // A group as wide as the row has the gradient in registers already.
     if (kKind != Optimizer::kRowWiseAdagrad || stride < dim) {
@@ -124,7 +128,7 @@ __global__ void __launch_bounds__(kUpdateThreads, 4)
     }
     const Strip<N> direction = direction_of<kKind>(g, state0, state1, row, c, rule);
     auto& packed = *reinterpret_cast<Packed<E, N>*>(weights + c);
-    Packed<E, N> w = packed;
+    Packed<E, N> w = c == first ? early : packed;
 #pragma unroll
     for (int j = 0; j < N; ++j) {
       const float next = __fmaf_rn(-rate, direction.v[j], to_float(w.v[j]) * rule.keep);

@@ -227,15 +227,18 @@ class TopKSearch {
       launch_rows(topk_refine_kernel, "topk_refine", batch, in, rows(), list(kScan), other(), rank,
                   options_.forced_threshold);
     };
-    const auto seed = [&](const TileSet& tiles, int64_t rank) {
-      const Scan scan{in, listed, codes_, rows(), list(kScan), tiles};
+    const auto seed = [&](const TileSet& tiles) {
+      // Few rows share their tiles among more blocks.
+      const int64_t shares = std::clamp<int64_t>(ceil_div<int64_t>(2 * multiprocessors_, batch), 1,
+                                                 ceil_div(tiles.count, 2));
+      const dim3 grid(static_cast<unsigned>(batch), static_cast<unsigned>(shares));
       check(launch(topk_seed_kernel,
-                   {.grid = static_cast<unsigned>(batch),
-                    .block = kSelectThreads,
+                   {.grid = grid,
+                    .block = kSeedThreads,
                     .smem = static_cast<size_t>(codes_.chunks) * kCodeChunk,
                     .stream = launches_on_,
                     .name = "topk_seed"},
-                   scan, other(), rank, options_.forced_threshold),
+                   Scan{in, listed, codes_, rows(), list(kScan), tiles}),
             "topk seed");
     };
     const auto merge = [&](List which, List again) {
@@ -259,12 +262,8 @@ class TopKSearch {
     const int seeds = ceil_div(tiles, plan_.seed);
     const int warm = ceil_div(tiles, plan_.warm);
     const TileSet first{seeds, plan_.seed, 0};
-    if (scans_chunks(batch)) {
-      scan(kScan, first);
-      if (plan_.seed > 1) refine(plan_.seed_rank);
-    } else {
-      seed(first, plan_.seed > 1 ? plan_.seed_rank : 0);
-    }
+    scans_chunks(batch) ? scan(kScan, first) : seed(first);
+    if (plan_.seed > 1) refine(plan_.seed_rank);
     if (plan_.warm < plan_.seed) {
       scan(kScan, {warm - seeds, plan_.warm, plan_.seed / plan_.warm});
       if (plan_.warm > 1) refine(plan_.warm_rank);

@@ -45,12 +45,15 @@ __device__ inline uint64_t block_least(uint64_t own) {
   return least;
 }
 
-// After a pass over a sample of the items: raises the threshold of a row to a score that `rank`
-// items of the sample reach, where `rank` is so large that k items of all very likely reach it, and
-// drops the candidates below. `forced`, unless NaN, is taken instead. `scored` is scratch. All
-// threads of the block call.
-__device__ inline void raise_threshold(const TopKInput& in, const Rows& rows, int64_t row,
-                                       int64_t rank, float forced, const BestKeys& scored) {
+// Block per row of the list, after a pass over a sample of the items: raises the threshold to a
+// score that `rank` items of the sample reach, where `rank` is so large that k items of all very
+// likely reach it, and drops the candidates below. `forced`, unless NaN, is taken instead. `scored`
+// is scratch.
+__global__ void __launch_bounds__(kSelectThreads)
+    topk_refine_kernel(TopKInput in, Rows rows, RowList list, BestKeys scored, int64_t rank,
+                       float forced) {
+  if (blockIdx.x >= *list.size) return;
+  const int64_t row = list.rows[blockIdx.x];
   uint64_t* const keys = rows.candidates + row * rows.stride;
   const int64_t count = rows.hits[row];
   float guess = forced;
@@ -70,14 +73,6 @@ __device__ inline void raise_threshold(const TopKInput& in, const Rows& rows, in
   rows.looser[row] = threshold;
   rows.threshold[row] = guess;
   rows.hits[row] = static_cast<unsigned>(left);
-}
-
-// Block per row of the list.
-__global__ void __launch_bounds__(kSelectThreads)
-    topk_refine_kernel(TopKInput in, Rows rows, RowList list, BestKeys scored, int64_t rank,
-                       float forced) {
-  if (blockIdx.x >= *list.size) return;
-  raise_threshold(in, rows, list.rows[blockIdx.x], rank, forced, scored);
 }
 
 // Where rows go that the merge could not prove.

@@ -1,69 +1,55 @@
-// The first threshold of each row, from all items of a few tiles. Each of them is a candidate, so
-// the queues of the scans, which hits are meant to be rare for, would cost more than the products.
-// Part of topk.cu.
+// The candidates of a sample: all items of a few tiles. The queues of the scans, which hits are
+// meant to be rare for, would cost more than the products, and so would a counter that each hit
+// asks: a warp asks once for all of its items. Part of topk.cu.
 #pragma once
 
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/topk_merge.cuh"
 #include "kernels/cuda/topk_scan_dot.cuh"
 
 namespace hypertower::cuda {
 
-// Block per row of the list. `rank`: as topk_refine_kernel; 0 leaves the threshold as it is.
-// Dynamic shared memory: the codes of a row.
-__global__ void __launch_bounds__(kSelectThreads)
-    topk_seed_kernel(const __grid_constant__ Scan scan, BestKeys scored, int64_t rank,
-                     float forced) {
-  constexpr int kAtOnce = 2;  // items of a thread
-  DYN_SHARED(int4, query);    // [chunks]
-  SHARED(unsigned, found, );
+inline constexpr int kSeedThreads = 2 * kItemTile;
+
+// Blocks (place in the list of rows, share of the tiles). Dynamic shared memory: the codes of a
+// row.
+__global__ void __launch_bounds__(kSeedThreads)
+    topk_seed_kernel(const __grid_constant__ Scan scan) {
+  DYN_SHARED(int4, query);  // [chunks]
   if (blockIdx.x >= *scan.list.size) return;
   const Rows& rows = scan.rows;
   const int64_t row = scan.list.rows[blockIdx.x];
   const int chunks = scan.items.chunks;
-  for (int c = static_cast<int>(threadIdx.x); c < chunks; c += kSelectThreads) {
+  const int lane = static_cast<int>(lane_index());
+  for (int c = static_cast<int>(threadIdx.x); c < chunks; c += kSeedThreads) {
     query[c] = reinterpret_cast<const int4*>(rows.codes)[row * chunks + c];
   }
-  if (threadIdx.x == 0) found = 0;
   __syncthreads();
   const RowBound row_bound = rows.bounds[row];
-  uint64_t* const keys = rows.candidates + row * rows.stride;
-  const int64_t size = int64_t{scan.tiles.count} * kItemTile;
-  for (int64_t begin = threadIdx.x; begin < size; begin += kAtOnce * kSelectThreads) {
-    int64_t position[kAtOnce];
-    const uint4* codes[kAtOnce];
-    int dot[kAtOnce] = {};
-#pragma unroll
-    for (int u = 0; u < kAtOnce; ++u) {
-      const int64_t i = min(begin + u * kSelectThreads, size - 1);
-      const int64_t tile = scan.tiles[static_cast<int>(i / kItemTile)];
-      position[u] = tile * kItemTile + i % kItemTile;
-      codes[u] = reinterpret_cast<const uint4*>(scan.items.codes) + tile * chunks * kItemTile +
-                 i % kItemTile;
+  const int slot = static_cast<int>(threadIdx.x) % kItemTile;
+  for (int i = static_cast<int>(2 * blockIdx.y + threadIdx.x / kItemTile); i < scan.tiles.count;
+       i += static_cast<int>(2 * gridDim.y)) {
+    const int64_t tile = scan.tiles[i];
+    const int64_t position = tile * kItemTile + slot;
+    const ItemBound item = scan.items.bounds[position];  // early: it is waited for at the end
+    const auto* codes =
+        reinterpret_cast<const uint4*>(scan.items.codes) + tile * chunks * kItemTile + slot;
+    int dot = 0;
+#pragma unroll 8
+    for (int c = 0; c < chunks; ++c) dot = dot16(ptx::ld_nc(codes + c * kItemTile), query[c], dot);
+    const bool found = position < scan.items.num_items && allowed(scan.in, row, item.id) &&
+                       !scan.listed.contains(row, item.id);
+    const unsigned all = __ballot_sync(kFullMask, found);
+    unsigned first = 0;
+    if (lane == 0 && all != 0) {
+      first = atomicAdd(&rows.hits[row], static_cast<unsigned>(__popc(all)));
     }
-#pragma unroll 4
-    for (int c = 0; c < chunks; ++c) {
-#pragma unroll
-      for (int u = 0; u < kAtOnce; ++u) {
-        dot[u] = dot16(ptx::ld_nc(codes[u] + c * kItemTile), query[c], dot[u]);
-      }
-    }
-#pragma unroll
-    for (int u = 0; u < kAtOnce; ++u) {
-      if (begin + u * kSelectThreads >= size || position[u] >= scan.items.num_items) continue;
-      const ItemBound item = scan.items.bounds[position[u]];
-      if (!allowed(scan.in, row, item.id) || scan.listed.contains(row, item.id)) continue;
-      const unsigned place = atomicAdd(&found, 1U);
-      if (place < rows.capacity) {
-        keys[place] = topk_key::make(upper_bound(row_bound, item, dot[u]), item.id);
-      }
+    first = __shfl_sync(kFullMask, first, 0);
+    const unsigned place = first + static_cast<unsigned>(__popc(all & ((1U << lane) - 1)));
+    if (found && place < rows.capacity) {
+      rows.candidates[row * rows.stride + place] =
+          topk_key::make(upper_bound(row_bound, item, dot), item.id);
     }
   }
-  __syncthreads();
-  const unsigned hits = found;
-  if (threadIdx.x == 0) rows.hits[row] = hits;
-  __syncthreads();
-  if (rank > 0) raise_threshold(scan.in, rows, row, rank, forced, scored);
 }
 
 }  // namespace hypertower::cuda

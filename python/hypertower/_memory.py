@@ -47,6 +47,10 @@ class NumpyBackend:
     def empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         return np.empty(shape, dtype=self.types[dtype])
 
+    def empty_for_host(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """To be read by the host once the call is over."""
+        return self.empty(shape, dtype)
+
     def memory(self, x: np.ndarray | None) -> Memory:
         if x is None:
             return ABSENT
@@ -90,6 +94,11 @@ class TorchBackend:
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         return self.torch.empty(shape, dtype=self.types[dtype], device=self.device)
+
+    def empty_for_host(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """To be read by the host once the call is over: pinned, so that a GPU writes it there."""
+        return self.torch.empty(shape, dtype=self.types[dtype],
+                                pin_memory=self.device.type == "cuda")
 
     def memory(self, x: Any) -> Memory:
         if x is None:

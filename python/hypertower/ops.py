@@ -131,11 +131,11 @@ def _search(b: Backend, search: Callable[[_core.TopKArguments], None], rows: int
         deltas = b.array(a_deltas, "f32")
     ids = b.empty((rows, k), "i64")
     scores = b.empty((rows, k), "f32")
-    count, status = b.empty((rows,), "i32"), b.empty((rows,), "i32")
+    count, status = b.empty((rows,), "i32"), b.empty_for_host((rows,), "i32")
     m = b.memory
     search(_core.TopKArguments(m(words), m(of_row), m(values), m(offsets), m(a_values),
                                m(a_offsets), m(deltas), m(ids), m(scores), m(count), m(status)))
-    bad = np.flatnonzero(np.asarray(status.cpu() if hasattr(status, "cpu") else status))
+    bad = np.flatnonzero(np.asarray(status))
     if bad.size:
         raise NumericError(f"queries[{bad[0]}]: expected finite numbers, got NaN or infinity.")
     return ids, scores
