@@ -1,59 +1,116 @@
-"""Embedding bags of hypertower against torch's: forward, and backward to the row gradients."""
+"""Embedding tables of hypertower against torch's: lookup, and a whole step of training.
+
+The peer of a step is torch's sparse way: nn.EmbeddingBag(sparse=True) with optim.Adagrad, for
+several tables one after the other. Ours is timed with the same optimizer and with row-wise Adagrad,
+which torch has not.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from common import Suite
 
 from hypertower import ops
 
-
-def compare(ours: torch.Tensor, peer: torch.Tensor) -> None:
-    torch.testing.assert_close(ours, peer, rtol=1e-4, atol=1e-4)
+Vectors = dict[str, torch.Tensor]
 
 
-def skewed_ids(n: int, rows: int, device: str) -> torch.Tensor:
-    """Ids whose frequency falls with a power of their rank, as in click logs."""
+def skewed_ids(n: int, rows: int, alpha: float, device: str) -> torch.Tensor:
+    """Ids whose frequency falls with this power of their rank, as in click logs; 0: uniform."""
+    if alpha == 0:
+        return torch.randint(rows, (n,), device=device)
     u = torch.rand(n, device=device, dtype=torch.float64)
-    exponent = -0.05  # 1 - alpha with alpha = 1.05
-    rank = (u * (rows**exponent - 1) + 1) ** (1 / exponent)
-    return rank.long().clamp_(1, rows) - 1
+    exponent = 1 - alpha
+    rank = ((u * (rows**exponent - 1) + 1) ** (1 / exponent)).long().clamp_(1, rows) - 1
+    # Popular ids lie anywhere in a table.
+    return torch.randperm(rows, device=device)[rank]
+
+
+class Workload:
+    """Tables of equal shape, one lookup in each, and the same in torch."""
+
+    def __init__(self, suite: Suite, tables: int, rows: int, dim: int, bags: int, length: int,
+                 alpha: float) -> None:
+        device = suite.device
+        self.names = [f"table{t}" for t in range(tables)]
+        self.rows, self.dim = rows, dim
+        self.offsets = torch.arange(bags + 1, device=device) * length
+        self.ids = {name: skewed_ids(bags * length, rows, alpha, device) for name in self.names}
+        self.gradient = torch.randn(bags, dim, device=device)
+        self.device = device
+        self.case = {"T": tables, "rows": rows, "D": dim, "bags": bags, "length": length,
+                     "data": f"zipf{alpha:g}" if alpha else "uniform", "peer": "torch"}
+
+    def ours(self, optimizer: str) -> ops.EmbeddingTables:
+        return ops.EmbeddingTables({n: (self.rows, self.dim) for n in self.names}, lr=0.01,
+                                   eps=1e-10, optimizer=optimizer, device=self.device)
+
+    def torchs(self, like: ops.EmbeddingTables) -> torch.nn.ModuleDict:
+        """With the same rows."""
+        return torch.nn.ModuleDict({
+            n: torch.nn.EmbeddingBag.from_pretrained(like.weight(n).clone(), freeze=False,
+                                                     mode="sum", sparse=True,
+                                                     include_last_offset=True)
+            for n in self.names})
+
+    def look_up(self, tables: ops.EmbeddingTables) -> Vectors:
+        return tables({n: (self.ids[n], self.offsets) for n in self.names})
+
+    def look_up_in_torch(self, tables: torch.nn.ModuleDict) -> Vectors:
+        return {n: tables[n](self.ids[n], self.offsets) for n in self.names}
+
+    def back(self, vectors: Vectors) -> None:
+        torch.autograd.backward(list(vectors.values()), [self.gradient] * len(vectors))
+
+
+def close(ours: Vectors, peer: Vectors) -> None:
+    for name, vectors in ours.items():
+        torch.testing.assert_close(vectors, peer[name], rtol=1e-4, atol=1e-4)
+
+
+def measure(suite: Suite, w: Workload) -> None:
+    mine = w.ours("adagrad")
+    theirs = w.torchs(mine)
+
+    def without_gradient(look_up: Callable[[], Vectors]) -> Vectors:
+        with torch.no_grad():
+            return look_up()
+
+    suite.speed_up("E3", {**w.case, "op": "forward"},
+                   lambda: without_gradient(lambda: w.look_up(mine)),
+                   lambda: without_gradient(lambda: w.look_up_in_torch(theirs)), close)
+    rule = torch.optim.Adagrad(theirs.parameters(), lr=0.01)
+
+    def step_of_torch() -> Vectors:
+        vectors = w.look_up_in_torch(theirs)
+        w.back(vectors)
+        rule.step()
+        rule.zero_grad()
+        return {n: theirs[n].weight for n in w.names}
+
+    def step(tables: ops.EmbeddingTables) -> Vectors:
+        w.back(w.look_up(tables))
+        return {n: tables.weight(n) for n in w.names}
+
+    case = {**w.case, "op": "forward, backward, optimizer"}
+    suite.speed_up("E4", {**case, "optimizer": "adagrad"}, lambda: step(mine), step_of_torch, close)
+    mine = w.ours("rowwise_adagrad")
+    suite.speed_up("E4", {**case, "optimizer": "rowwise_adagrad against adagrad"},
+                   lambda: step(mine), step_of_torch, lambda *_: None)
 
 
 def main() -> None:
     suite = Suite(__doc__ or "")
     torch.manual_seed(1)
-    rows, dim = (100_000, 64) if suite.quick else (1_000_000, 128)
-    bags, length = (2048, 20) if suite.quick else (8192, 20)
-    table = torch.randn(rows, dim, device=suite.device)
-    offsets = torch.arange(bags + 1, device=suite.device) * length
-    out_gradient = torch.randn(bags, dim, device=suite.device)
-    inputs = {"uniform": torch.randint(rows, (bags * length,), device=suite.device),
-              "zipf1.05": skewed_ids(bags * length, rows, suite.device)}
-    for data, ids in inputs.items():
-        case = {"rows": rows, "D": dim, "bags": bags, "length": length, "data": data,
-                "peer": "torch"}
-
-        def forward(i=ids):
-            return ops.embedding_bag(table, i, offsets)
-
-        def torch_forward(i=ids):
-            return torch.nn.functional.embedding_bag(i, table, offsets, mode="sum",
-                                                     include_last_offset=True)
-
-        suite.speed_up("E3", {**case, "op": "forward"}, forward, torch_forward, compare)
-
-        trained = table.clone().requires_grad_()
-
-        def gradient(i=ids, t=trained):
-            return torch.autograd.grad(ops.embedding_bag(t, i, offsets), t, out_gradient)[0]
-
-        def torch_gradient(i=ids, t=trained):
-            out = torch.nn.functional.embedding_bag(i, t, offsets, mode="sum",
-                                                    include_last_offset=True)
-            return torch.autograd.grad(out, t, out_gradient)[0]
-
-        suite.speed_up("E4", {**case, "op": "forward+gradient"}, gradient, torch_gradient, compare)
+    shapes = ([(1, 100_000, 64, 2048, 20), (26, 5_000, 32, 256, 10)] if suite.quick else
+              [(1, 1_000_000, 128, 8192, 20), (26, 100_000, 64, 2048, 10)])
+    if suite.device == "cuda" and not suite.quick:
+        shapes.append((1, 10_000_000, 128, 65_536, 20))
+    for shape in shapes:
+        for alpha in (0, 1.05, 1.15):
+            measure(suite, Workload(suite, *shape, alpha))
     suite.close()
 
 

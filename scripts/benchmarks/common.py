@@ -91,7 +91,7 @@ class Suite:
         self.options = options
         self.quick: bool = options.quick
         self.device: str = options.device
-        self.seconds = 0.5 if self.quick else 3.0
+        self.seconds = 0.5 if self.quick else 1.0 if self.device == "cuda" else 3.0
         self._file: Path | None = options.json
         self._rows: list[Row] = []
         if self.device == "cuda":

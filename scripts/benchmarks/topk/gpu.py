@@ -70,7 +70,7 @@ def against_torch(suite: Suite) -> None:
     """S1 to S5, S7, S8 and S11."""
     torch.manual_seed(1)
     limits = Limits(suite)
-    budget = suite.seconds / 6
+    budget = suite.seconds / 2
     small, large = (100_000, 1_000_000) if suite.quick else (1_000_000, 10_000_000)
     dim = 128
     for rows in (small, large):
