@@ -121,6 +121,7 @@ class Suite:
         against = f"  ({seconds:.3g} s against {peer_seconds:.3g} s)" if peer_seconds else ""
         figure = "-" if value is None else f"{value:.4g}"
         print(f"{row_id:4} {figure:>10} {unit:4} {shape}{against}", flush=True)
+        self.save()
 
     def close(self) -> None:
         self.save()
