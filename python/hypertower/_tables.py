@@ -13,6 +13,7 @@ from ._memory import Memory, TorchBackend
 from .errors import ArgumentError
 from .ops import _bag_arrays
 
+_DRAWN_AT_ONCE = 65_536  # rows
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
@@ -98,9 +99,10 @@ class EmbeddingTables(torch.nn.Module):
         for i, (rows, dim) in enumerate(tables.values()):
             weight = torch.empty(rows, dim, dtype=dtype, device=device)
             _core.advise_huge_pages(weight.data_ptr(), weight.nbytes if weight.is_cpu else 0)
-            start = weight if weight.is_cpu else torch.empty(rows, dim, dtype=dtype)
-            start.uniform_(-dim**-0.5, dim**-0.5, generator=generator)
-            self.register_buffer(f"weight{i}", weight.copy_(start))
+            for block in weight.split(_DRAWN_AT_ONCE):  # the same for every dtype and device
+                drawn = torch.empty(block.shape)
+                block.copy_(drawn.uniform_(-dim**-0.5, dim**-0.5, generator=generator))
+            self.register_buffer(f"weight{i}", weight)
             for s, cols in enumerate(_core.optimizer_state_cols(optimizer, dim)):
                 self.register_buffer(f"state{s}_{i}", torch.zeros(rows, cols, device=device))
         self.register_buffer("_anchor", torch.zeros((), device=device), persistent=False)
@@ -115,6 +117,7 @@ class EmbeddingTables(torch.nn.Module):
         """The rows of a table [rows, dim]."""
         return getattr(self, f"weight{self._names.index(table)}")
 
+    @torch.compiler.disable  # a compiled model calls it as it is
     def forward(self, bags: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         unknown = [f for f in bags if f not in self.features]
         if unknown:

@@ -1,0 +1,130 @@
+"""ht.ops.EmbeddingTables: tables whose optimizer is part of the backward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import hypertower as ht
+
+torch = pytest.importorskip("torch")
+
+
+def bags_of(rows: int, bags: int, seed: int) -> tuple[Any, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(0, 6, (bags,), generator=generator)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    return torch.randint(rows, (int(offsets[-1]),), generator=generator), offsets
+
+
+def in_torch(weight: Any, mode: str) -> Any:
+    return torch.nn.EmbeddingBag.from_pretrained(weight.clone(), freeze=False, mode=mode,
+                                                 sparse=True, include_last_offset=True)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean"])
+def test_steps_are_those_of_torch(mode: str) -> None:
+    tables = ht.ops.EmbeddingTables({"item": (50, 12), "genre": (7, 3)}, mode=mode, lr=0.1,
+                                    eps=1e-10, optimizer="adagrad", seed=3)
+    peers = {name: in_torch(tables.weight(name), mode) for name in ("item", "genre")}
+    rules = [torch.optim.Adagrad(p.parameters(), lr=0.1) for p in peers.values()]
+    for step in range(4):
+        bags = {"item": bags_of(50, 20, step), "genre": bags_of(7, 5, 100 + step)}
+        vectors = tables(bags)
+        expected = {name: peers[name](*bags[name]) for name in bags}
+        for name in bags:
+            torch.testing.assert_close(vectors[name], expected[name])
+        for found in (vectors, expected):
+            (found["item"].square().sum() + found["genre"].exp().sum()).backward()
+        for rule in rules:
+            rule.step()
+            rule.zero_grad()
+    for name, peer in peers.items():
+        torch.testing.assert_close(tables.weight(name), peer.weight.detach())
+
+
+def test_features_may_share_a_table() -> None:
+    tables = ht.ops.EmbeddingTables({"item": (30, 4)}, features={"seen": "item", "next": "item"},
+                                    optimizer="sgd", lr=1.0)
+    before = tables.weight("item").clone()
+    ids, offsets = bags_of(30, 6, 1)
+    vectors = tables({"seen": (ids, offsets), "next": torch.tensor([[3], [3]])})
+    assert list(vectors) == ["seen", "next"]
+    (vectors["seen"].sum() + vectors["next"].sum()).backward()
+    counts = torch.bincount(ids, minlength=30).float()
+    counts[3] += 2
+    torch.testing.assert_close(tables.weight("item"), before - counts[:, None])
+
+
+def test_nothing_changes_without_a_gradient() -> None:
+    tables = ht.ops.EmbeddingTables({"item": (30, 4)})
+    before = tables.weight("item").clone()
+    with torch.no_grad():
+        assert not tables({"item": bags_of(30, 6, 1)})["item"].requires_grad
+    assert torch.equal(tables.weight("item"), before)
+    assert not list(tables.parameters())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rowwise_adagrad", "adagrad", "adam"])
+def test_state_goes_on_where_it_was_saved(optimizer: str) -> None:
+    def train(tables: Any, steps: range) -> None:
+        for step in steps:
+            tables({"item": bags_of(30, 6, step)})["item"].square().sum().backward()
+
+    whole, first = (ht.ops.EmbeddingTables({"item": (30, 4)}, optimizer=optimizer, lr=0.1, seed=s)
+                    for s in (5, 5))
+    train(whole, range(6))
+    train(first, range(3))
+    second = ht.ops.EmbeddingTables({"item": (30, 4)}, optimizer=optimizer, lr=0.1, seed=99)
+    second.load_state_dict(first.state_dict())
+    train(second, range(3, 6))
+    assert second.steps == 6
+    assert torch.equal(second.weight("item"), whole.weight("item"))
+
+
+def test_rows_of_16_bits_follow_those_of_32() -> None:
+    exact, rounded = (ht.ops.EmbeddingTables({"item": (40, 16)}, lr=0.05, dtype=dtype, seed=2)
+                      for dtype in (torch.float32, torch.bfloat16))
+    for step in range(20):
+        for tables in (exact, rounded):
+            tables({"item": bags_of(40, 10, step)})["item"].sum().backward()
+    assert rounded.weight("item").dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.weight("item").float(), exact.weight("item"), rtol=0,
+                               atol=0.03)
+
+
+def test_compiled_models_may_hold_them() -> None:
+    tables = ht.ops.EmbeddingTables({"item": (30, 4)}, optimizer="sgd", lr=0.5)
+    linear = torch.nn.Linear(4, 2)
+
+    def model(ids: Any) -> Any:
+        return linear(tables({"item": ids})["item"]).sum()
+
+    ids = torch.tensor([[1, 2], [3, 3]])
+    expected = model(ids)
+    torch.testing.assert_close(torch.compile(model, backend="eager")(ids), expected)
+
+
+@pytest.mark.parametrize(("bags", "message"), [
+    ({"itm": torch.tensor([[1]])}, "unknown feature 'itm'; known are 'item'"),
+    ({"item": torch.tensor([[31]])}, "item"),
+    ({"item": (torch.tensor([1, 2]), torch.tensor([0, 3]))}, "item"),
+    ({"item": (1, 2, 3, 4)}, "expects ids, (ids, offsets) or"),
+])
+def test_errors_name_the_feature_and_change_nothing(bags: dict[str, Any], message: str) -> None:
+    tables = ht.ops.EmbeddingTables({"item": (30, 4)})
+    before = tables.weight("item").clone()
+    with pytest.raises(ht.HypertowerError) as error:
+        tables(bags)
+    assert message in str(error.value)
+    assert torch.equal(tables.weight("item"), before)
+
+
+def test_bad_settings() -> None:
+    with pytest.raises(ht.ArgumentError, match="dtype: expected torch.float32"):
+        ht.ops.EmbeddingTables({"item": (30, 4)}, dtype=torch.int8)
+    with pytest.raises(ht.ArgumentError, match="features: feature 'a' expects a table 'b'"):
+        ht.ops.EmbeddingTables({"item": (30, 4)}, features={"a": "b"})
+    with pytest.raises(ht.HypertowerError, match="optimizer"):
+        ht.ops.EmbeddingTables({"item": (30, 4)}, optimizer="momentum")
