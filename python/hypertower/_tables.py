@@ -92,7 +92,9 @@ class EmbeddingTables(torch.nn.Module):
                 raise ArgumentError(f"features: feature '{feature}' expects a table '{table}'; "
                                     f"known are {', '.join(map(repr, tables))}.")
         self.mode, self.lr, self.steps, self._threads = mode, lr, 0, threads
-        self._rule = _core.OptimizerStep(optimizer, lr, eps, *betas, weight_decay, seed)
+        self._settings = (optimizer, lr, eps, *betas, weight_decay, seed)
+        self._rule = _core.OptimizerStep(*self._settings)
+        self._memories: dict[str, _core.TableMemory] = {}  # by table, until its tensors move
         self._dtype = _DTYPES[dtype]
         self._names = list(tables)
         generator = torch.Generator().manual_seed(seed)
@@ -106,6 +108,21 @@ class EmbeddingTables(torch.nn.Module):
             for s, cols in enumerate(_core.optimizer_state_cols(optimizer, dim)):
                 self.register_buffer(f"state{s}_{i}", torch.zeros(rows, cols, device=device))
         self.register_buffer("_anchor", torch.zeros((), device=device), persistent=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rule": None, "_memories": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._rule = _core.OptimizerStep(*self._settings)
+
+    def _apply(self, *arguments: Any, **options: Any) -> EmbeddingTables:
+        self._memories.clear()
+        return super()._apply(*arguments, **options)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._memories.clear()
 
     def get_extra_state(self) -> dict[str, int]:
         return {"steps": self.steps}
@@ -133,16 +150,21 @@ class EmbeddingTables(torch.nn.Module):
         outs = _Step.apply(anchor, self, list(of_table), lookups)
         vectors = {}
         for features, lookup, out in zip(of_table.values(), lookups, outs, strict=True):
-            vectors.update(zip(features, out.split(lookup.bags), strict=True))
+            parts = (out,) if len(features) == 1 else out.split(lookup.bags)
+            vectors.update(zip(features, parts, strict=True))
         return {feature: vectors[feature] for feature in bags}
 
-    def _memory(self, name: str) -> Any:
+    def _memory(self, name: str) -> _core.TableMemory:
+        if name in self._memories:
+            return self._memories[name]
         i = self._names.index(name)
         weight = getattr(self, f"weight{i}")
         rows: Memory = (weight.data_ptr(), *weight.shape, weight.stride(0) * weight.element_size())
         b = TorchBackend(self._anchor)
-        return _core.TableMemory(rows, self._dtype, b.memory(getattr(self, f"state0_{i}")),
-                                 b.memory(getattr(self, f"state1_{i}")))
+        self._memories[name] = _core.TableMemory(rows, self._dtype,
+                                                 b.memory(getattr(self, f"state0_{i}")),
+                                                 b.memory(getattr(self, f"state1_{i}")))
+        return self._memories[name]
 
     def _look_up(self, names: list[str], lookups: list[_Lookup]) -> list[torch.Tensor]:
         b = TorchBackend(self._anchor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -81,6 +83,24 @@ def test_state_goes_on_where_it_was_saved(optimizer: str) -> None:
     train(second, range(3, 6))
     assert second.steps == 6
     assert torch.equal(second.weight("item"), whole.weight("item"))
+
+
+def test_copies_are_tables_of_their_own() -> None:
+    tables = ht.ops.EmbeddingTables({"item": (30, 4)}, optimizer="adam", lr=0.1)
+    tables({"item": torch.tensor([[1, 2]])})["item"].sum().backward()
+    copies = [copy.deepcopy(tables), pickle.loads(pickle.dumps(tables))]
+    before = tables.weight("item").clone()
+    for other in copies:
+        other({"item": torch.tensor([[1, 2]])})["item"].sum().backward()
+        assert other.steps == 2
+        assert not torch.equal(other.weight("item"), before)
+    assert torch.equal(copies[0].weight("item"), copies[1].weight("item"))
+    assert torch.equal(tables.weight("item"), before)
+    state = {name: value.clone() if torch.is_tensor(value) else value
+             for name, value in copies[0].state_dict().items()}
+    tables.load_state_dict(state, assign=True)
+    torch.testing.assert_close(tables({"item": torch.tensor([[1]])})["item"][0],
+                               copies[0].weight("item")[1])
 
 
 def test_rows_of_16_bits_follow_those_of_32() -> None:
