@@ -20,10 +20,10 @@ HugeBuffer::~HugeBuffer() {
 }
 
 void advise_huge_pages(void* data, size_t bytes) {
-  constexpr uintptr_t kPage = 4096;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kPage - 1) / kPage * kPage;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kPage * kPage;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  constexpr size_t kPage = 4096;
+  const size_t skip = (kPage - reinterpret_cast<uintptr_t>(data) % kPage) % kPage;
+  if (bytes < skip + kPage) return;
+  ::madvise(static_cast<char*>(data) + skip, (bytes - skip) / kPage * kPage, MADV_HUGEPAGE);
 }
 
 }  // namespace hypertower
