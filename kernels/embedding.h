@@ -11,9 +11,9 @@
 // All sums in float, in pieces of 256 ids in the order of e, the sums of pieces in order again: the
 // same bits on every run and for any number of threads of one kind of machine, and work that is cut
 // by ids, so that neither one bag nor one row holds up the rest. Memory: the plan (<= 24 bytes per
-// id on the CPU) and D / 64 bytes per id of bags or rows with more than 4,096; no table-sized or
-// n x D scratch. Thread-safe for distinct outputs; a table must not be read while
-// `embedding_backward` updates it.
+// id on the CPU) and D / 64 bytes per id of bags or rows with more than 4,096 (on CUDA D / 32 bytes
+// per id of every lookup); no table-sized or n x D scratch. Thread-safe for distinct outputs; a
+// table must not be read while `embedding_backward` updates it.
 //
 // Tables hold float32, bfloat16, float16 or int8 rows (kernels/embedding_table.h); sums, gradients
 // and optimizer state are float. Rows of 16 bits are trained with stochastic rounding

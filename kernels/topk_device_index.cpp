@@ -7,7 +7,6 @@
 #include "kernels/dispatch.h"
 #include "kernels/error.h"
 #include "kernels/topk_check.h"
-#include "kernels/topk_key.h"
 
 namespace hypertower {
 

@@ -33,6 +33,7 @@ class TopKDeviceIndex {
                                const Exec& exec);
 
   int64_t size() const { return items_.rows; }
+  int64_t num_live() const { return size(); }
   int64_t dim() const { return items_.cols; }
   int64_t bytes() const;  // of the prepared form
 

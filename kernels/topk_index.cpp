@@ -11,7 +11,6 @@
 #include "kernels/error.h"
 #include "kernels/parallel.h"
 #include "kernels/topk_check.h"
-#include "kernels/topk_key.h"
 
 namespace hypertower {
 namespace {

@@ -82,8 +82,8 @@ class HitQueue {
   int size_ = 0;
 };
 
-// values[index] without an address, so that the array stays in registers; one half after the other,
-// so that few more are needed. kSize: a power of two.
+// values[kBegin + index] without an address, so that the array stays in registers. index < kSize, a
+// power of two.
 template <int kSize, int kBegin = 0, int kAll>
 __device__ __forceinline__ int pick(const int (&values)[kAll], int index) {
   if constexpr (kSize == 1) {

@@ -28,6 +28,23 @@ struct RowKeys {
   __device__ uint64_t operator[](int64_t i) const {
     return i < num_kept ? kept[i] : candidates[i - num_kept];
   }
+
+  // All threads of the block share the keys, each calls use(key) for its own.
+  template <class Use>
+  __device__ __forceinline__ void for_each(const Use& use) const {
+    for (int64_t begin = threadIdx.x; begin < size; begin += kAtOnce * kSelectThreads) {
+      uint64_t key[kAtOnce];
+#pragma unroll
+      for (int u = 0; u < kAtOnce; ++u) {
+        key[u] = (*this)[min(begin + u * kSelectThreads, size - 1)];
+      }
+#pragma unroll
+      for (int u = 0; u < kAtOnce; ++u) {
+        if (begin + u * kSelectThreads >= size) break;
+        use(key[u]);
+      }
+    }
+  }
 };
 
 // A value that exactly `k` of the (distinct) keys reach. REQUIRES: 1 <= k <= keys.size. Fixes the
@@ -43,20 +60,11 @@ __device__ inline uint64_t select_threshold(const RowKeys& keys, int64_t k) {
   for (int shift = 56; shift >= 0; shift -= 8) {
     histogram[threadIdx.x] = 0;
     __syncthreads();
-    for (int64_t begin = threadIdx.x; begin < keys.size; begin += kAtOnce * kSelectThreads) {
-      uint64_t key[kAtOnce];
-#pragma unroll
-      for (int u = 0; u < kAtOnce; ++u) {
-        key[u] = keys[min(begin + u * kSelectThreads, keys.size - 1)];
+    keys.for_each([&](uint64_t key) {
+      if (shift == 56 || key >> (shift + 8) == prefix >> (shift + 8)) {
+        atomicAdd(&histogram[key >> shift & 255], 1U);
       }
-#pragma unroll
-      for (int u = 0; u < kAtOnce; ++u) {
-        if (begin + u * kSelectThreads >= keys.size) break;
-        if (shift == 56 || key[u] >> (shift + 8) == prefix >> (shift + 8)) {
-          atomicAdd(&histogram[key[u] >> shift & 255], 1U);
-        }
-      }
-    }
+    });
     __syncthreads();
     // Thread t looks at digit 255 - t: `above` keys have a larger one.
     const unsigned digit = kSelectThreads - 1 - threadIdx.x;
@@ -121,18 +129,9 @@ __device__ inline uint64_t copy_best(const RowKeys& keys, int64_t keep, uint64_t
   if (keys.size > keep) threshold = select_threshold(keys, keep);
   if (threadIdx.x == 0) written = 0;
   __syncthreads();
-  for (int64_t begin = threadIdx.x; begin < keys.size; begin += kAtOnce * kSelectThreads) {
-    uint64_t key[kAtOnce];
-#pragma unroll
-    for (int u = 0; u < kAtOnce; ++u) {
-      key[u] = keys[min(begin + u * kSelectThreads, keys.size - 1)];
-    }
-#pragma unroll
-    for (int u = 0; u < kAtOnce; ++u) {
-      if (begin + u * kSelectThreads >= keys.size) break;
-      if (key[u] >= threshold) to[atomicAdd(&written, 1U)] = key[u];
-    }
-  }
+  keys.for_each([&](uint64_t key) {
+    if (key >= threshold) to[atomicAdd(&written, 1U)] = key;
+  });
   __syncthreads();
   return threshold;
 }

@@ -96,6 +96,24 @@ std::shared_ptr<const void> keep(py::object object) {
           }};
 }
 
+// What an index has on either device.
+template <class Index>
+void bind_search(py::class_<Index>& index) {
+  index
+      .def(
+          "search",
+          [](const Index& self, const Memory& queries, int64_t k, const TopKArguments& arguments,
+             const Place& where) {
+            const py::gil_scoped_release release;
+            self.search(arguments.input(queries, k), arguments.output(), place(where));
+          },
+          py::arg("queries"), py::arg("k"), py::arg("arguments"), py::arg("place"))
+      .def_property_readonly("size", &Index::size)
+      .def_property_readonly("num_live", &Index::num_live)
+      .def_property_readonly("dim", &Index::dim)
+      .def_property_readonly("bytes", &Index::bytes);
+}
+
 void bind_topk(py::module_& m) {
   m.def("pack_masks", pack_masks, py::arg("masks"), py::arg("threads"));
   py::class_<TopKArguments>(m, "TopKArguments")
@@ -114,7 +132,8 @@ void bind_topk(py::module_& m) {
         topk(in, arguments.output(), place(where));
       },
       py::arg("queries"), py::arg("items"), py::arg("k"), py::arg("arguments"), py::arg("place"));
-  py::class_<TopKIndex>(m, "TopKIndex")
+  py::class_<TopKIndex> index(m, "TopKIndex");
+  index
       .def(py::init([](const Memory& items, py::object owner, int threads) {
              const auto rows = matrix<const float>(items);
              const auto kept = keep(std::move(owner));
@@ -136,39 +155,17 @@ void bind_topk(py::module_& m) {
           [](const TopKIndex& index, const Memory& ids) {
             return index.without({pointer<const int64_t>(ids), static_cast<size_t>(length(ids))});
           },
-          py::arg("ids"))
-      .def(
-          "search",
-          [](const TopKIndex& index, const Memory& queries, int64_t k,
-             const TopKArguments& arguments, const Place& where) {
-            const py::gil_scoped_release release;
-            index.search(arguments.input(queries, k), arguments.output(), place(where));
-          },
-          py::arg("queries"), py::arg("k"), py::arg("arguments"), py::arg("place"))
-      .def_property_readonly("size", &TopKIndex::size)
-      .def_property_readonly("num_live", &TopKIndex::num_live)
-      .def_property_readonly("dim", &TopKIndex::dim)
-      .def_property_readonly("bytes", &TopKIndex::bytes);
-  py::class_<TopKDeviceIndex>(m, "TopKDeviceIndex")
-      .def(py::init([](const Memory& items, py::object owner, const Place& where) {
-             const auto rows = matrix<const float>(items);
-             const auto kept = keep(std::move(owner));
-             const py::gil_scoped_release release;
-             return TopKDeviceIndex::build(rows, kept, place(where));
-           }),
-           py::arg("items"), py::arg("owner"), py::arg("place"))
-      .def(
-          "search",
-          [](const TopKDeviceIndex& index, const Memory& queries, int64_t k,
-             const TopKArguments& arguments, const Place& where) {
-            const py::gil_scoped_release release;
-            index.search(arguments.input(queries, k), arguments.output(), place(where));
-          },
-          py::arg("queries"), py::arg("k"), py::arg("arguments"), py::arg("place"))
-      .def_property_readonly("size", &TopKDeviceIndex::size)
-      .def_property_readonly("num_live", &TopKDeviceIndex::size)
-      .def_property_readonly("dim", &TopKDeviceIndex::dim)
-      .def_property_readonly("bytes", &TopKDeviceIndex::bytes);
+          py::arg("ids"));
+  bind_search(index);
+  py::class_<TopKDeviceIndex> device_index(m, "TopKDeviceIndex");
+  device_index.def(py::init([](const Memory& items, py::object owner, const Place& where) {
+                     const auto rows = matrix<const float>(items);
+                     const auto kept = keep(std::move(owner));
+                     const py::gil_scoped_release release;
+                     return TopKDeviceIndex::build(rows, kept, place(where));
+                   }),
+                   py::arg("items"), py::arg("owner"), py::arg("place"));
+  bind_search(device_index);
 }
 
 void bind_embedding(py::module_& m) {

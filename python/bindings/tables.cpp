@@ -33,9 +33,8 @@ Value by_name(const char* what, const std::string& name,
 
 RowFormat row_format(const std::string& name) {
   using enum RowFormat;
-  return by_name<RowFormat, 4>(
-      "dtype", name,
-      {{{"float32", kFloat32}, {"bfloat16", kBfloat16}, {"float16", kFloat16}, {"int8", kInt8}}});
+  return by_name<RowFormat, 3>(
+      "dtype", name, {{{"float32", kFloat32}, {"bfloat16", kBfloat16}, {"float16", kFloat16}}});
 }
 
 Optimizer optimizer(const std::string& name) {
@@ -76,12 +75,6 @@ class Plans {
   }
   const EmbeddingPlan& operator[](size_t i) const { return plans_.at(i); }
 
-  std::vector<int64_t> unique_rows() const {
-    std::vector<int64_t> rows;
-    for (const EmbeddingPlan& plan : plans_) rows.push_back(plan.unique_rows());
-    return rows;
-  }
-
  private:
   std::vector<EmbeddingPlan> plans_;
 };
@@ -113,8 +106,7 @@ void bind_tables(py::module_& m) {
              const py::gil_scoped_release release;
              return std::make_unique<Plans>(rows, lookups, where);
            }),
-           py::arg("rows"), py::arg("lookups"), py::arg("place"))
-      .def_property_readonly("unique_rows", &Plans::unique_rows);
+           py::arg("rows"), py::arg("lookups"), py::arg("place"));
   m.def(
       "optimizer_state_cols",
       [](const std::string& kind, int64_t dim) {
@@ -125,24 +117,6 @@ void bind_tables(py::module_& m) {
       "advise_huge_pages",
       [](uintptr_t data, size_t bytes) { advise_huge_pages(reinterpret_cast<void*>(data), bytes); },
       py::arg("data"), py::arg("bytes"));
-  m.def(
-      "row_bytes",
-      [](const std::string& dtype, int64_t cols) { return row_bytes(row_format(dtype), cols); },
-      py::arg("dtype"), py::arg("cols"));
-  m.def(
-      "encode_rows",
-      [](const Memory& from, const TableMemory& to, int threads) {
-        const py::gil_scoped_release release;
-        encode_rows(matrix<const float>(from), to.table, threads);
-      },
-      py::arg("source"), py::arg("to"), py::arg("threads"));
-  m.def(
-      "decode_rows",
-      [](const TableMemory& from, const Memory& to, int threads) {
-        const py::gil_scoped_release release;
-        decode_rows(from.table, matrix<float>(to), threads);
-      },
-      py::arg("source"), py::arg("to"), py::arg("threads"));
   m.def(
       "embedding_lookup",
       [](const std::vector<TableMemory>& tables, const std::vector<LookupMemory>& lookups,

@@ -94,7 +94,7 @@ class EmbeddingTables(torch.nn.Module):
         self.mode, self.lr, self.steps, self._threads = mode, lr, 0, threads
         self._settings = (optimizer, lr, eps, *betas, weight_decay, seed)
         self._rule = _core.OptimizerStep(*self._settings)
-        self._memories: dict[str, _core.TableMemory] = {}  # by table, until its tensors move
+        self._memories: dict[str, tuple[Any, _core.TableMemory]] = {}  # what it was made of, and it
         self._dtype = _DTYPES[dtype]
         self._names = list(tables)
         generator = torch.Generator().manual_seed(seed)
@@ -115,14 +115,6 @@ class EmbeddingTables(torch.nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._rule = _core.OptimizerStep(*self._settings)
-
-    def _apply(self, *arguments: Any, **options: Any) -> EmbeddingTables:
-        self._memories.clear()
-        return super()._apply(*arguments, **options)
-
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        super()._load_from_state_dict(*arguments)
-        self._memories.clear()
 
     def get_extra_state(self) -> dict[str, int]:
         return {"steps": self.steps}
@@ -155,16 +147,22 @@ class EmbeddingTables(torch.nn.Module):
         return {feature: vectors[feature] for feature in bags}
 
     def _memory(self, name: str) -> _core.TableMemory:
-        if name in self._memories:
-            return self._memories[name]
         i = self._names.index(name)
-        weight = getattr(self, f"weight{i}")
-        rows: Memory = (weight.data_ptr(), *weight.shape, weight.stride(0) * weight.element_size())
-        b = TorchBackend(self._anchor)
-        self._memories[name] = _core.TableMemory(rows, self._dtype,
-                                                 b.memory(getattr(self, f"state0_{i}")),
-                                                 b.memory(getattr(self, f"state1_{i}")))
-        return self._memories[name]
+        weight, *states = (self._buffers[f"{kind}{i}"] for kind in ("weight", "state0_", "state1_"))
+        # Whoever moves, loads or converts the module puts other tensors there.
+        made_of = [(t.data_ptr(), t.dtype) for t in (weight, *states)]
+        if name not in self._memories or self._memories[name][0] != made_of:
+            if _DTYPES.get(weight.dtype) != self._dtype or states[0].dtype != torch.float32:
+                raise ArgumentError(
+                    f"EmbeddingTables: expected rows of table '{name}' as {self._dtype} and "
+                    f"optimizer state as float32, got {weight.dtype} and {states[0].dtype}; move "
+                    "the module by .to(device) alone and choose dtype when it is made.")
+            rows: Memory = (weight.data_ptr(), *weight.shape,
+                            weight.stride(0) * weight.element_size())
+            b = TorchBackend(self._anchor)
+            self._memories[name] = made_of, _core.TableMemory(rows, self._dtype,
+                                                              *(b.memory(t) for t in states))
+        return self._memories[name][1]
 
     def _look_up(self, names: list[str], lookups: list[_Lookup]) -> list[torch.Tensor]:
         b = TorchBackend(self._anchor)
@@ -180,10 +178,10 @@ class EmbeddingTables(torch.nn.Module):
         memories = [x.memory for x in lookups]
         plans = _core.EmbeddingPlans([self.weight(n).shape[0] for n in names], memories, place)
         gradients = [b.array(g, "f32") for g in grads]
-        self.steps += 1
-        self._rule.step, self._rule.lr = self.steps, self.lr
+        self._rule.step, self._rule.lr = self.steps + 1, self.lr
         _core.embedding_step([self._memory(n) for n in names], memories, plans, self.mode,
                              [b.memory(g) for g in gradients], self._rule, place)
+        self.steps += 1
 
 
 def _parts(b: TorchBackend, feature: str, bags: Any) -> tuple[Any, Any, Any]:

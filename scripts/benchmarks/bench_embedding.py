@@ -97,8 +97,22 @@ def measure(suite: Suite, w: Workload) -> None:
     case = {**w.case, "op": "forward, backward, optimizer"}
     suite.speed_up("E4", {**case, "optimizer": "adagrad"}, lambda: step(mine), step_of_torch, close)
     mine = w.ours("rowwise_adagrad")
+    check_rowwise(w, mine, step)
+    # Another rule, so the two answers differ: ours was compared just now.
     suite.speed_up("E4", {**case, "optimizer": "rowwise_adagrad against adagrad"},
                    lambda: step(mine), step_of_torch, lambda *_: None)
+
+
+def check_rowwise(w: Workload, mine: ops.EmbeddingTables,
+                  step: Callable[[ops.EmbeddingTables], Vectors]) -> None:
+    """A first step: the state of a row is its mean squared gradient."""
+    name = w.names[0]
+    before = mine.weight(name).clone()
+    after = step(mine)[name]
+    gradient = torch.zeros_like(before).index_add_(
+        0, w.ids[name], w.gradient.repeat_interleave(w.offsets.diff(), 0))
+    rate = 0.01 / (gradient.square().mean(1, keepdim=True).sqrt() + 1e-10)
+    torch.testing.assert_close(after, before - rate * gradient, rtol=1e-4, atol=1e-5)
 
 
 def main() -> None:
@@ -111,7 +125,6 @@ def main() -> None:
     for shape in shapes:
         for alpha in (0, 1.05, 1.15):
             measure(suite, Workload(suite, *shape, alpha))
-    suite.close()
 
 
 if __name__ == "__main__":

@@ -35,7 +35,6 @@ def main() -> None:
 
         case = {"B": batch, "C": columns, "D": dim, "op": "forward+backward", "peer": "torch"}
         suite.speed_up("L2", case, ours, peer, compare)
-    suite.close()
 
 
 if __name__ == "__main__":

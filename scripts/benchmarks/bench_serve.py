@@ -106,7 +106,6 @@ def main() -> None:
         finally:
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(timeout=30) == 0, "the server did not end cleanly"
-    suite.close()
 
 
 def measure_reload(suite: Suite, server: Server, file: Path, seconds: float,

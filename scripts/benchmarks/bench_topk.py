@@ -25,7 +25,6 @@ from topk.measure import Measurement, Session, say
 def add(suite: Suite, rows: Any) -> None:
     for row in rows:
         suite.add(**row)
-    suite.save()
 
 
 def scoreboard(suite: Suite, session: Session, plan: Plan) -> list[Measurement]:
@@ -151,7 +150,6 @@ def main() -> None:
             seen = scoreboard(suite, session, plan)
             seen += trained(suite, session, model, plan)
     add(suite, [scores.mismatch_row(seen, "all cases timed")])
-    suite.close()
 
 
 if __name__ == "__main__":

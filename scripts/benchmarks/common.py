@@ -121,13 +121,6 @@ class Suite:
         against = f"  ({seconds:.3g} s against {peer_seconds:.3g} s)" if peer_seconds else ""
         figure = "-" if value is None else f"{value:.4g}"
         print(f"{row_id:4} {figure:>10} {unit:4} {shape}{against}", flush=True)
-        self.save()
-
-    def close(self) -> None:
-        self.save()
-
-    def save(self) -> None:
-        """Writes what there is so far, so that a long run that is stopped leaves its rows."""
-        if self._file:
+        if self._file:  # at once, so that a long run that is stopped leaves its rows
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._file.write_text(json.dumps(self._rows, indent=1) + "\n")

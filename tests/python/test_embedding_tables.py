@@ -128,9 +128,10 @@ def test_compiled_models_may_hold_them() -> None:
 
 @pytest.mark.parametrize(("bags", "message"), [
     ({"itm": torch.tensor([[1]])}, "unknown feature 'itm'; known are 'item'"),
-    ({"item": torch.tensor([[31]])}, "item"),
-    ({"item": (torch.tensor([1, 2]), torch.tensor([0, 3]))}, "item"),
-    ({"item": (1, 2, 3, 4)}, "expects ids, (ids, offsets) or"),
+    ({"item": torch.tensor([[1, 31]])}, "feature 'item': id 31 in bag 0, position 1"),
+    ({"item": torch.tensor([[-1]])}, "feature 'item': id -1 in bag 0, position 0"),
+    ({"item": (torch.tensor([1, 2]), torch.tensor([0, 3]))}, "feature 'item'"),
+    ({"item": (1, 2, 3, 4)}, "feature 'item' expects ids, (ids, offsets) or"),
 ])
 def test_errors_name_the_feature_and_change_nothing(bags: dict[str, Any], message: str) -> None:
     tables = ht.ops.EmbeddingTables({"item": (30, 4)})
@@ -139,6 +140,14 @@ def test_errors_name_the_feature_and_change_nothing(bags: dict[str, Any], messag
         tables(bags)
     assert message in str(error.value)
     assert torch.equal(tables.weight("item"), before)
+
+
+def test_converted_tables_are_refused() -> None:
+    tables = ht.ops.EmbeddingTables({"item": (30, 4)})
+    tables({"item": torch.tensor([[1]])})
+    for convert in (torch.nn.Module.bfloat16, torch.nn.Module.double):
+        with pytest.raises(ht.ArgumentError, match="expected rows of table 'item' as float32"):
+            convert(tables)({"item": torch.tensor([[1]])})
 
 
 def test_bad_settings() -> None:

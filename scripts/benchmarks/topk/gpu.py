@@ -37,9 +37,11 @@ def seconds_of(call: Callable[[], Any], budget: float) -> list[float]:
 
 
 def compare(ours: Answer, peer: Answer) -> None:
-    """The scores must agree place by place; ids may differ only where torch's rounding decided."""
-    torch.testing.assert_close(ours[1], peer[0], rtol=1e-4, atol=1e-3)
-    same = (ours[0] == peer[1]).float().mean().item()
+    """The scores must agree place by place; ids may differ only where torch's rounding decided.
+    Of a large batch, whose logits would not fit, the peer has the first rows."""
+    ids, scores = (part[:len(peer[0])] for part in ours)
+    torch.testing.assert_close(scores, peer[0], rtol=1e-4, atol=1e-3)
+    same = (ids == peer[1]).float().mean().item()
     assert same > 0.99, f"only {same:.1%} of the ids agree with torch"
 
 
@@ -59,7 +61,7 @@ class Limits:
         for what, rate in (("copy, bytes", self.bytes), ("int8 product, operations", self.int8),
                            ("bf16 product, operations", self.bf16)):
             suite.add("rate", {"what": f"{what} per second", "device": "cuda"}, rate / 1e12, "T/s",
-                      "higher", True)
+                      "higher", False)
 
     def floor(self, rows: int, dim: int, batch: int, rate: float) -> float:
         """Seconds: each int8 code read once, or the products."""
@@ -88,12 +90,12 @@ def against_torch(suite: Suite) -> None:
                 return torch.topk(q @ x.T, 100)
 
             answer = ours()
+            compare(answer, torch_search(queries[:256]))
             if rows == small and batch <= 32:
                 add_bits(suite, case, queries, items, answer)
             times = seconds_of(ours, budget)
             middle = median(times)
             if batch * rows <= 4_000_000_000:  # its logits must fit
-                compare(answer, torch_search())
                 peer = median(seconds_of(torch_search, budget))
                 suite.add("S4", {**case, "peer": "torch.mm + topk, float32"}, peer / middle, "x",
                           "higher", True, middle, peer)
@@ -109,16 +111,17 @@ def against_torch(suite: Suite) -> None:
                     floor = limits.floor(rows, dim, batch, rate)
                     suite.add(row_id, case, middle / floor, "x floor", "lower", True, middle,
                               floor_seconds=floor)
-        times_of_k = {k: time_of_k(index, queries[:256], k, budget) for k in (10, 1024)}
+        times_of_k = {k: time_of_k(index, items, queries[:256], k, budget) for k in (10, 1024)}
         suite.add("S7", {"N": rows, "D": dim, "B": 256, "K": "1024 over 10", "device": "cuda"},
                   times_of_k[1024] / times_of_k[10], "x", "lower", True, times_of_k[1024])
         if rows == small:
-            filters(suite, index, queries[:256], budget)
+            filters(suite, index, items, queries[:256], budget)
         del items, index, answer
-    suite.close()
 
 
-def time_of_k(index: ht.TopKIndex, queries: torch.Tensor, k: int, budget: float) -> float:
+def time_of_k(index: ht.TopKIndex, items: torch.Tensor, queries: torch.Tensor, k: int,
+              budget: float) -> float:
+    compare(index.search(queries, k), torch.topk(queries @ items.T, k))
     return median(seconds_of(lambda: index.search(queries, k), budget))
 
 
@@ -131,15 +134,25 @@ def add_bits(suite: Suite, case: dict[str, Any], queries: torch.Tensor, items: t
               True)
 
 
-def filters(suite: Suite, index: ht.TopKIndex, queries: torch.Tensor, budget: float) -> None:
+def filters(suite: Suite, index: ht.TopKIndex, items: torch.Tensor, queries: torch.Tensor,
+            budget: float) -> None:
     """Masks prepared once, as a server has them."""
     rng = np.random.default_rng(1)
     batch, rows = queries.shape[0], len(index)
     plain = median(seconds_of(lambda: index.search(queries, 100), budget))
     for share in (0.9, 0.99, 0.9999):
         for whose, shape in (("one for all", (rows,)), ("each row's own", (batch, rows))):
-            mask = ht.TopKMask(rng.random(shape, dtype=np.float32) >= share)
+            allowed = rng.random(shape, dtype=np.float32) >= share
+            mask = ht.TopKMask(allowed)
+            compare(index.search(queries, 100, mask=mask),
+                    best_allowed(queries @ items.T, torch.from_numpy(allowed).cuda()))
             filtered = median(seconds_of(lambda m=mask: index.search(queries, 100, mask=m), budget))
             suite.add("S5", {"N": rows, "D": index.dim, "B": batch, "K": 100, "filtered": share,
                              "mask": whose, "device": "cuda"}, filtered / plain, "x", "lower", True,
                       filtered, plain)
+
+
+def best_allowed(scores: torch.Tensor, allowed: torch.Tensor) -> Answer:
+    """The 100 best, padded as the op pads where fewer are allowed."""
+    best = torch.topk(scores.masked_fill_(~allowed, -torch.inf), 100)
+    return best.values, torch.where(best.values == -torch.inf, -1, best.indices)
