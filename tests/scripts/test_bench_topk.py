@@ -175,7 +175,6 @@ def test_rows_keep_the_contract_and_the_page_says_what_was_reached(
     suite = Suite("test")
     for row in all_rows():
         suite.add(**row)
-    suite.close()
     rows = json.loads(file.read_text())
     assert all(list(r) == ROW_KEYS for r in rows)
     assert {r["id"] for r in rows} == {"S5", "S6", "S8", "S9", "S10", "S12", "S13"}

@@ -75,7 +75,6 @@ def test_benchmark_rows_keep_the_contract(tmp_path: Path, monkeypatch: pytest.Mo
     suite.seconds = 0.0
     compared = []
     suite.speed_up("S10", {"N": 3}, lambda: 1, lambda: 2, lambda a, b: compared.append((a, b)))
-    suite.close()
     (row,) = json.loads(file.read_text())
     assert compared == [(1, 2)]
     assert list(row) == ["id", "case", "value", "unit", "better", "checked", "seconds",
