@@ -45,7 +45,7 @@ endfunction()
 # Links torch and reuses one precompiled <torch/torch.h>, which costs about 30 s a file otherwise.
 function(hypertower_use_torch target)
   if(NOT TARGET hypertower_torch_pch)
-    file(WRITE "${PROJECT_BINARY_DIR}/torch_pch.cpp" "")
+    file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/torch_pch.cpp" CONTENT "")
     add_library(hypertower_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torch_pch.cpp")
     target_link_libraries(hypertower_torch_pch PRIVATE hypertower::torch)
     target_precompile_headers(hypertower_torch_pch PRIVATE <torch/torch.h>)

@@ -158,4 +158,8 @@ void parallel_for(int threads, int64_t count, int64_t grain,
   loop.rethrow();
 }
 
+int hardware_threads() {
+  return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
 }  // namespace hypertower

@@ -16,4 +16,7 @@ namespace hypertower {
 void parallel_for(int threads, int64_t count, int64_t grain,
                   const std::function<void(int64_t begin, int64_t end)>& body);
 
+// Threads that the machine runs at once; at least 1.
+int hardware_threads();
+
 }  // namespace hypertower

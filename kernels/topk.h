@@ -70,7 +70,7 @@ float canonical_score(const float* a, const float* b, int64_t dim);
 void score_pairs(MatrixView<const float> queries, MatrixView<const float> items,
                  MatrixView<const int64_t> ids, MatrixView<float> out, const Exec& exec);
 
-// First row that holds a NaN or infinity, or -1. Host memory.
-int64_t first_non_finite_row(MatrixView<const float> m);
+// First row that holds a NaN or infinity, or -1. Host memory. REQUIRES: threads >= 1.
+int64_t first_non_finite_row(MatrixView<const float> m, int threads = 1);
 
 }  // namespace hypertower

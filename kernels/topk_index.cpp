@@ -60,11 +60,7 @@ bool int8_helps(MatrixView<const float> rows) {
 
 void check_rows(MatrixView<const float> rows, int64_t first_id, int threads) {
   topk_check::num_items(first_id + rows.rows);
-  parallel_for(threads, rows.rows, 4096, [&](int64_t begin, int64_t end) {
-    const int64_t bad =
-        first_non_finite_row({rows.data + begin * rows.ld, end - begin, rows.cols, rows.ld});
-    topk_check::finite_items(bad < 0 ? bad : begin + bad);
-  });
+  topk_check::finite_items(first_non_finite_row(rows, threads));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "kernels/dense.h"
 #include "kernels/embedding.h"
 #include "kernels/error.h"
+#include "kernels/parallel.h"
 #include "kernels/topk.h"
 
 namespace hypertower {
@@ -95,6 +96,7 @@ std::map<std::string, std::vector<int64_t>> expected_shapes(const Architecture& 
 
 void check_weights(const Architecture& architecture, const FeatureSpace& features,
                    const Weights& weights) {
+  const auto finite = [](float x) { return std::isfinite(x); };
   if (architecture.head == Head::kBilinear && features.group(Group::kContext).empty()) {
     broken("the architecture has a bilinear head, but the schema has no context features");
   }
@@ -115,8 +117,11 @@ void check_weights(const Architecture& architecture, const FeatureSpace& feature
       broken("tensor '" + name + "' of shape " + shape_text(t.shape) + " holds " +
              std::to_string(t.data.size()) + " numbers");
     }
-    if (first_non_finite_row({t.data.data(), 1, size}) >= 0) {
-      broken("tensor '" + name + "' holds NaN or infinity");
+    const int64_t rows = std::max<int64_t>(1, t.shape.empty() ? 1 : t.shape[0]);
+    if (first_non_finite_row({t.data.data(), rows, size / rows}, hardware_threads()) >= 0) {
+      const auto bad = std::find_if_not(t.data.begin(), t.data.end(), finite);
+      broken("tensor '" + name + "' holds " + (std::isnan(*bad) ? "NaN" : "infinity") +
+             " at element " + std::to_string(bad - t.data.begin()));
     }
   }
   for (const auto& [name, t] : weights) {
@@ -135,7 +140,7 @@ void check_weights(const Architecture& architecture, const FeatureSpace& feature
 Encoder::Encoder(Architecture architecture, FeatureSpace features, Weights weights)
     : architecture_(architecture), features_(std::move(features)), weights_(std::move(weights)) {
   check_weights(architecture_, features_, weights_);
-  const std::vector<float>& bias = tensor("item.bias.weight").data;
+  const SharedArray<float>& bias = tensor("item.bias.weight").data;
   if (!bias.empty()) least_bias_ = *std::min_element(bias.begin(), bias.end());
 }
 
@@ -189,7 +194,7 @@ void Encoder::encode_items(const Batch& items, std::span<const int64_t> id_rows,
   }
   if (items.rows == 0) return;
   const MatrixView<float> direction(out.data, out.rows, width(), out.ld);
-  const std::vector<float>& bias = tensor("item.bias.weight").data;
+  const SharedArray<float>& bias = tensor("item.bias.weight").data;
   // An item that training did not see is an empty bag.
   FeatureColumn ids;
   for (const int64_t row : id_rows) {
@@ -227,7 +232,7 @@ void Encoder::encode_state(const Batch& users, const HistoryBatch& history,
                                           std::to_string(history.offsets.size() - 1));
   }
   if (users.rows == 0) return;
-  const std::vector<float>& bias = tensor("query.bias").data;
+  const SharedArray<float>& bias = tensor("query.bias").data;
   for (int64_t r = 0; r < state.rows; ++r) std::copy(bias.begin(), bias.end(), state.row(r));
   const auto features = features_.group(Group::kUser);
   for (size_t i = 0; i < features.size(); ++i) {
@@ -240,8 +245,8 @@ void Encoder::add_history(const HistoryBatch& history, MatrixView<const float> i
                           MatrixView<float> state, const Exec& exec) const {
   const MatrixView<const float> directions(item_vectors.data, item_vectors.rows, width(),
                                            item_vectors.ld);
-  const std::vector<float>& log_decay = tensor("history.log_decay").data;
-  const std::vector<float>& mix = tensor("history.mix").data;
+  const SharedArray<float>& log_decay = tensor("history.log_decay").data;
+  const SharedArray<float>& mix = tensor("history.mix").data;
   std::vector<float> weights(history.items.size());
   std::vector<float> pool(static_cast<size_t>(state.rows * state.cols));
   const MatrixView<float> pool_view(pool.data(), state.rows, state.cols);

@@ -13,13 +13,14 @@
 #include "kernels/tensor.h"
 #include "model/architecture.h"
 #include "model/features.h"
+#include "model/shared_array.h"
 
 namespace hypertower {
 
-// Owned weights by tensor name.
+// Weights by tensor name.
 struct Tensor {
   std::vector<int64_t> shape;
-  std::vector<float> data;
+  SharedArray<float> data;
 };
 using Weights = std::map<std::string, Tensor>;
 

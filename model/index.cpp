@@ -4,9 +4,9 @@
 #include <bit>
 #include <cmath>
 #include <map>
-#include <thread>
 
 #include "kernels/error.h"
+#include "kernels/parallel.h"
 #include "kernels/topk.h"
 
 namespace hypertower {
@@ -93,13 +93,13 @@ ItemIndex::ItemIndex(Catalogue catalogue, const MappedTiles& tiles)
     broken("the catalogue has " + std::to_string(items) + " items of " + std::to_string(dim()) +
            " numbers, but " + std::to_string(catalogue_->vectors.size()) + " numbers in all");
   }
-  if (const int64_t row = first_non_finite_row(vectors()); row >= 0) {
+  const int threads = hardware_threads();
+  if (const int64_t row = first_non_finite_row(vectors(), threads); row >= 0) {
     broken("the vector of item '" + id(row) + "' holds NaN or infinity");
   }
   for (const Attribute& a : catalogue_->attributes) check_attribute(a, items);
-  const auto cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   topk_ = tiles.file == nullptr
-              ? TopKIndex::build(vectors(), catalogue_, cores)
+              ? TopKIndex::build(vectors(), catalogue_, threads)
               : TopKIndex::from_tiles(
                     vectors(), tiles.tiles,
                     std::make_shared<std::pair<std::shared_ptr<const Catalogue>, MappedTiles>>(

@@ -16,6 +16,7 @@
 #include "kernels/topk_index.h"
 #include "model/index_file.h"
 #include "model/schema.h"
+#include "model/shared_array.h"
 #include "model/text_table.h"
 #include "model/value.h"
 #include "model/vocabulary.h"
@@ -53,7 +54,7 @@ class AttributeBuilder {
 // training did not see come after them.
 struct Catalogue {
   std::vector<std::string> ids;  // [N], distinct
-  std::vector<float> vectors;    // [N, dim]
+  SharedArray<float> vectors;    // [N, dim]
   int64_t dim = 0;
   std::vector<Attribute> attributes;
 };

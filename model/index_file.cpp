@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "kernels/error.h"
+#include "kernels/parallel.h"
 
 namespace hypertower {
 namespace {
@@ -17,10 +17,6 @@ static_assert(sizeof(Slot) == 8 && sizeof(TileBounds) == 16);
 
 [[noreturn]] void broken(const std::string& what) {
   throw Error(ErrorKind::kModel, what);
-}
-
-int threads() {
-  return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
 // The raw bytes of a tensor, which may hold infinities.
@@ -65,7 +61,7 @@ std::span<const T> words(const void* data, int64_t count) {
 
 bool write_index_file(MatrixView<const float> vectors, const std::string& path) {
   if (vectors.rows < kMinItemsForIndexFile) return false;
-  const TopKIndex index = TopKIndex::build(vectors, nullptr, threads());
+  const TopKIndex index = TopKIndex::build(vectors, nullptr, hardware_threads());
   const cpu::Tiles tiles = index.tiles();
   if (tiles.tiles == 0) return false;
   SafetensorsWriter writer;

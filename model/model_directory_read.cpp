@@ -3,12 +3,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
+#include <functional>
 #include <set>
 #include <system_error>
 #include <utility>
 
 #include "kernels/error.h"
+#include "kernels/parallel.h"
 #include "model/file_io.h"
 #include "model/index_file.h"
 #include "model/json.h"
@@ -198,8 +201,7 @@ void read_weights(const ListedFile& listed_file, const Schema& schema, ModelData
       }
       continue;
     }
-    const std::span<const float> data = file->floats(name, info.shape);
-    model.weights[name] = {info.shape, {data.begin(), data.end()}};
+    model.weights[name] = {info.shape, file->array(name, info.shape)};
   }
   check_weights(model.architecture, model.features, model.weights);
 }
@@ -231,8 +233,7 @@ Catalogue read_items(const ListedFile& listed_file, const std::string& manifest_
   catalogue.dim = member<int64_t>(manifest_path, items, "dim");
   catalogue.ids = file->strings("ids");
   const auto count = static_cast<int64_t>(catalogue.ids.size());
-  const std::span<const float> vectors = file->floats("vectors", {count, catalogue.dim});
-  catalogue.vectors.assign(vectors.begin(), vectors.end());
+  catalogue.vectors = file->array("vectors", {count, catalogue.dim});
   for (const json& entry : child(manifest_path, items, "attributes")) {
     catalogue.attributes.push_back(read_attribute(*file, manifest_path, entry, count));
   }
@@ -290,20 +291,29 @@ ModelData read_once(const std::string& folder) {
   model.metrics = child(path, manifest, "metrics");
   model.training = child(path, manifest, "training");
   model.data_fingerprint = member<std::string>(path, manifest, "data_fingerprint");
-  naming(weights.path, [&] { read_weights(weights, schema, model); });
-  naming(items.path, [&] { model.catalogue = read_items(items, path, manifest); });
+  const bool has_index = child(path, manifest, "files").contains(model_files::kIndex);
+  const ListedFile index = has_index ? listed(folder, manifest, model_files::kIndex) : ListedFile{};
+  std::shared_ptr<const SafetensorsFile> tiles;
+  // The large files at the same time; of several damaged ones the first is named, on every run.
+  const std::array<std::function<void()>, 3> readers = {
+      [&] { naming(weights.path, [&] { read_weights(weights, schema, model); }); },
+      [&] { naming(items.path, [&] { model.catalogue = read_items(items, path, manifest); }); },
+      [&] {
+        if (has_index) naming(index.path, [&] { tiles = index.tensors(); });
+      }};
+  parallel_for(hardware_threads(), readers.size(), 1,
+               [&](int64_t i, int64_t) { readers[static_cast<size_t>(i)](); });
   if (model.catalogue.dim != model.architecture.dim ||
       model.weights["item.id.weight"].shape[0] > static_cast<int64_t>(model.catalogue.ids.size())) {
     broken(items.path,
            "its items do not fit the weights: another dim, or fewer items than rows of "
            "item.id.weight");
   }
-  if (child(path, manifest, "files").contains(model_files::kIndex)) {
-    const ListedFile index = listed(folder, manifest, model_files::kIndex);
+  if (has_index) {
     const Catalogue& catalogue = model.catalogue;
     naming(index.path, [&] {
       model.tiles = read_index_file(
-          index.tensors(),
+          tiles,
           {catalogue.vectors.data(), static_cast<int64_t>(catalogue.ids.size()), catalogue.dim});
     });
   }

@@ -240,6 +240,14 @@ std::span<const float> SafetensorsFile::floats(const std::string& name,
   return data;
 }
 
+SharedArray<float> SafetensorsFile::array(const std::string& name,
+                                          const std::vector<int64_t>& shape) const {
+  constexpr size_t kLarge = size_t{16} << 20;  // bytes
+  const std::span<const float> data = typed<float>(path_, tensors_, name, "F32", shape);
+  if (data.size_bytes() < kLarge) return std::vector<float>(data.begin(), data.end());
+  return {data, shared_from_this()};
+}
+
 std::span<const int64_t> SafetensorsFile::int64s(const std::string& name,
                                                  const std::vector<int64_t>& shape) const {
   return typed<int64_t>(path_, tensors_, name, "I64", shape);
@@ -293,15 +301,17 @@ void SafetensorsWriter::add(const std::string& name, std::vector<int64_t> shape,
 }
 
 void SafetensorsWriter::add_strings(const std::string& name, std::span<const std::string> values) {
-  std::string bytes;
-  std::vector<int64_t> offsets{0};
+  const auto bytes = std::make_shared<std::string>();
+  const auto offsets = std::make_shared<std::vector<int64_t>>(1, 0);
   for (const std::string& value : values) {
-    bytes += value;
-    offsets.push_back(static_cast<int64_t>(bytes.size()));
+    *bytes += value;
+    offsets->push_back(static_cast<int64_t>(bytes->size()));
   }
-  add_raw(name + ".bytes", "U8", {static_cast<int64_t>(bytes.size())},
-          std::as_bytes(std::span(bytes)));
-  add(name + ".offsets", {static_cast<int64_t>(offsets.size())}, std::span<const int64_t>(offsets));
+  texts_.insert(texts_.end(), {bytes, offsets});
+  add_raw(name + ".bytes", "U8", {static_cast<int64_t>(bytes->size())},
+          std::as_bytes(std::span(*bytes)));
+  add(name + ".offsets", {static_cast<int64_t>(offsets->size())},
+      std::span<const int64_t>(*offsets));
 }
 
 void SafetensorsWriter::add_raw(const std::string& name, std::string dtype,
@@ -316,7 +326,7 @@ void SafetensorsWriter::add_raw(const std::string& name, std::string dtype,
                                                       std::to_string(expected) + " bytes, got " +
                                                       std::to_string(bytes.size())));
   }
-  tensors_.emplace(name, Entry{std::move(dtype), std::move(shape), {bytes.begin(), bytes.end()}});
+  tensors_.emplace(name, Entry{std::move(dtype), std::move(shape), bytes});
 }
 
 void SafetensorsWriter::write(const std::string& path) const {

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "model/shared_array.h"
+
 namespace hypertower {
 
 struct TensorInfo {
@@ -20,10 +22,10 @@ struct TensorInfo {
 };
 
 // A memory-mapped, fully checked file. Immutable, shareable between threads; spans live as long as
-// the object. Errors (kModel) name the file and what is wrong: header longer than the file or than
-// 100 MB, JSON broken, unknown dtype, overlap, hole, out of bounds, size not equal to shape x
-// dtype.
-class SafetensorsFile {
+// the object. Nobody may write into the file meanwhile; replacing or removing it is fine. Errors
+// (kModel) name the file and what is wrong: header longer than the file or than 100 MB, JSON
+// broken, unknown dtype, overlap, hole, out of bounds, size not equal to shape x dtype.
+class SafetensorsFile : public std::enable_shared_from_this<SafetensorsFile> {
  public:
   static std::shared_ptr<const SafetensorsFile> open(const std::string& path);
   // The same; `check` sees all bytes of the file before anything in it is believed.
@@ -37,6 +39,9 @@ class SafetensorsFile {
   // Typed access with expected shape (-1 = any). Throws Error(kModel) naming file and tensor;
   // `floats` also refuses NaN and infinity.
   std::span<const float> floats(const std::string& name, const std::vector<int64_t>& shape) const;
+  // The same numbers, not looked at, for as long as the array lives: those of a large tensor stay
+  // in the mapped file, a small one is copied so that not every model depends on its files.
+  SharedArray<float> array(const std::string& name, const std::vector<int64_t>& shape) const;
   std::span<const int64_t> int64s(const std::string& name, const std::vector<int64_t>& shape) const;
   std::span<const int32_t> int32s(const std::string& name, const std::vector<int64_t>& shape) const;
   std::span<const double> doubles(const std::string& name, const std::vector<int64_t>& shape) const;
@@ -54,7 +59,8 @@ class SafetensorsFile {
   std::map<std::string, TensorInfo> tensors_;
 };
 
-// Collects tensors (copies) and writes the file; fsyncs it. Errors (kIo) name path and reason
+// Collects tensors and writes the file; fsyncs it. The numbers that are added must live until then,
+// texts are copied. Errors (kIo) name path and reason
 // ("No space left on device").
 class SafetensorsWriter {
  public:
@@ -69,11 +75,12 @@ class SafetensorsWriter {
   struct Entry {
     std::string dtype;
     std::vector<int64_t> shape;
-    std::vector<std::byte> bytes;
+    std::span<const std::byte> bytes;
   };
   void add_raw(const std::string& name, std::string dtype, std::vector<int64_t> shape,
                std::span<const std::byte> bytes);
   std::map<std::string, Entry> tensors_;
+  std::vector<std::shared_ptr<const void>> texts_;  // what add_strings made
 };
 
 }  // namespace hypertower

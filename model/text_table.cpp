@@ -1,5 +1,7 @@
 #include "model/text_table.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 
 namespace hypertower {
@@ -17,15 +19,24 @@ TextTable::TextTable(std::span<const std::string> texts) {
   const size_t slots = std::bit_ceil(2 * texts.size() + 2);
   slots_.assign(slots, -1);
   shift_ = 64 - std::countr_zero(slots);
-  for (size_t row = 0; row < texts.size(); ++row) {
-    size_t slot = slot_of(texts[row]);
-    while (slots_[slot] >= 0 && texts[static_cast<size_t>(slots_[slot])] != texts[row]) {
-      slot = (slot + 1) & (slots - 1);
+  constexpr size_t kAtOnce = 32;  // so many slots travel from memory side by side
+  for (size_t begin = 0; begin < texts.size(); begin += kAtOnce) {
+    const size_t end = std::min(begin + kAtOnce, texts.size());
+    std::array<size_t, kAtOnce> first;
+    for (size_t row = begin; row < end; ++row) {
+      first[row - begin] = slot_of(texts[row]);
+      __builtin_prefetch(&slots_[first[row - begin]], 1);
     }
-    if (slots_[slot] < 0) {
-      slots_[slot] = static_cast<int64_t>(row);
-    } else if (first_duplicate_ < 0) {
-      first_duplicate_ = static_cast<int64_t>(row);
+    for (size_t row = begin; row < end; ++row) {
+      size_t slot = first[row - begin];
+      while (slots_[slot] >= 0 && texts[static_cast<size_t>(slots_[slot])] != texts[row]) {
+        slot = (slot + 1) & (slots - 1);
+      }
+      if (slots_[slot] < 0) {
+        slots_[slot] = static_cast<int64_t>(row);
+      } else if (first_duplicate_ < 0) {
+        first_duplicate_ = static_cast<int64_t>(row);
+      }
     }
   }
 }

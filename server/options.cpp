@@ -73,7 +73,7 @@ std::optional<ServerOptions> parse_options(int argc, const char* const* argv, in
   double read_seconds = 5;
   CLI::App app(kDescription, "hypertower-server");
   app.footer(kFooter);
-  app.set_version_flag("--version", HYPERTOWER_VERSION);
+  app.set_version_flag("--version", "hypertower-server " HYPERTOWER_VERSION);
   app.add_option("model", options.model, "Model directory")->required()->type_name("MODEL");
   app.add_option(
          "--http", http,

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <thread>
 
+#include "kernels/parallel.h"
+
 namespace hypertower {
 namespace {
 
@@ -18,7 +20,7 @@ struct Split {
 };
 
 Split split_threads(int threads) {
-  if (threads <= 0) threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  if (threads <= 0) threads = hardware_threads();
   const int io = std::max(1, threads / 4);
   return {io, std::max(1, threads - io)};
 }

@@ -19,10 +19,10 @@ Weights weights_of(const TwoTower& towers) {
   Weights out;
   for (const auto& p : towers.named_parameters()) {
     const at::Tensor value = p.value().detach().cpu().contiguous();
-    Tensor t;
-    t.shape.assign(value.sizes().begin(), value.sizes().end());
-    t.data.assign(value.const_data_ptr<float>(), value.const_data_ptr<float>() + value.numel());
-    out.emplace(p.key(), std::move(t));
+    const std::span<const float> numbers(value.const_data_ptr<float>(),
+                                         static_cast<size_t>(value.numel()));
+    out.emplace(p.key(),
+                Tensor{value.sizes().vec(), {numbers, std::make_shared<at::Tensor>(value)}});
   }
   return out;
 }
@@ -123,8 +123,9 @@ ModelData export_model(TwoTower& towers, const TrainingInputs& inputs,
   model.catalogue.ids = data.items.ids();
   model.catalogue.dim = dim;
   model.catalogue.attributes = data.attributes;
-  model.catalogue.vectors.resize(static_cast<size_t>(n * dim));
-  encoder.encode_items(data.item_features, id_rows, {model.catalogue.vectors.data(), n, dim}, exec);
+  std::vector<float> vectors(static_cast<size_t>(n * dim));
+  encoder.encode_items(data.item_features, id_rows, {vectors.data(), n, dim}, exec);
+  model.catalogue.vectors = std::move(vectors);
 
   const at::Tensor items = encode_catalogue(towers, inputs);
   const at::Tensor items_here = items.cpu();

@@ -147,6 +147,7 @@ int main(int argc, char** argv) {
   app.name("hypertower-train");
   app.footer("Settings of the config file and their defaults (--set section.key=value):\n\n" +
              hypertower::config_help());
+  app.set_version_flag("--version", "hypertower-train " HYPERTOWER_VERSION);
   Options o;
   app.add_option("config", o.config, "TOML file that says what the data is")->required();
   app.add_option("--data", o.data, "folder of the files that [data] names (default: the config's)");

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <thread>
 
 #include "kernels/error.h"
+#include "kernels/parallel.h"
 #include "model/architecture.h"
 #include "trainer/baselines.h"
 #include "trainer/config.h"
@@ -223,9 +223,8 @@ TrainResult train(const ConfigTree& config, const TrainData& data, TrainObserver
   const Schema schema = Schema::from_config(config);
   const Architecture architecture = Architecture::from_config(config);
   const at::Device device = device_for(settings.training);
-  const auto cores = static_cast<int64_t>(std::max(1U, std::thread::hardware_concurrency()));
-  at::set_num_threads(
-      static_cast<int>(settings.training.threads > 0 ? settings.training.threads : cores));
+  const int64_t threads = settings.training.threads;
+  at::set_num_threads(threads > 0 ? static_cast<int>(threads) : hardware_threads());
   const Deterministic deterministic;
   const Dataset dataset = load_dataset(schema, settings.data, data, observer);
   return train_on(dataset, architecture, settings, device, timer, observer);

@@ -94,6 +94,16 @@ def _run_program(name: str, arguments: Sequence[str]) -> int:
     os.execv(path, [path, *arguments])
 
 
+def train_program() -> int:
+    """The command hypertower-train."""
+    return _run_program("hypertower-train", sys.argv[1:])
+
+
+def server_program() -> int:
+    """The command hypertower-server."""
+    return _run_program("hypertower-server", sys.argv[1:])
+
+
 def _bench(arguments: Sequence[str]) -> int:
     """Runs scripts/bench of the checkout that this package or the working directory lies in."""
     from pathlib import Path

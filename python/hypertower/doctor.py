@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
 import subprocess
 from dataclasses import dataclass
 
@@ -24,13 +23,13 @@ class Finding:
 
 
 def program(name: str) -> str | None:
-    """Path of one of our programs: inside the package, beside a build tree, or on PATH."""
+    """Path of one of our programs: inside the package, or beside a build tree."""
     here = os.path.dirname(os.path.abspath(__file__))
     module = os.path.dirname(os.path.abspath(_core.__file__ or here))
     room = name.split("-")[1].replace("train", "trainer")
     build = os.path.dirname(os.path.dirname(module))
     candidates = [os.path.join(module, "bin", name), os.path.join(build, room, name)]
-    return next((c for c in candidates if os.access(c, os.X_OK)), None) or shutil.which(name)
+    return next((c for c in candidates if os.access(c, os.X_OK)), None)
 
 
 def _package(name: str, needed: bool) -> Finding:

@@ -1,4 +1,5 @@
-"""Latency of hypertower-server over keep-alive HTTP, asked by wrk from a second process."""
+"""Latency of hypertower-server over keep-alive HTTP, asked by wrk from a second process; and how
+long a server of a large catalogue takes until it is ready."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ import hypertower as ht
 
 WRK_SCRIPT = Path(__file__).with_name("requests.lua")
 HYPERTOWER = Path(sys.executable).with_name("hypertower")
+MAKE_MODEL = ROOT / "build" / "release" / "scripts" / "benchmarks" / "hypertower_make_model"
 
 
 def train_synthetic(folder: Path) -> Path:
@@ -74,7 +76,10 @@ def check_answers(server: Server, model: Path, bodies: list[dict[str, Any]]) -> 
 
 
 def main() -> None:
-    suite = Suite(__doc__ or "", model="model directory (default runs/quickstart, else synthetic)")
+    suite = Suite(
+        __doc__ or "", model="model directory (default runs/quickstart, else synthetic)",
+        large={"action": "store_true",
+               "help": "also start a server of 10M items of 128 numbers (12 GB of disk)"})
     if not shutil.which("wrk"):
         sys.exit("bench serve: needs wrk; scripts/setup installs it")
     with tempfile.TemporaryDirectory() as temporary:
@@ -106,6 +111,9 @@ def main() -> None:
         finally:
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(timeout=30) == 0, "the server did not end cleanly"
+        measure_start(suite, folder, 100_000 if suite.quick else 1_000_000, 64)
+        if suite.options.large:
+            measure_start(suite, folder, 10_000_000, 128)
 
 
 def measure_reload(suite: Suite, server: Server, file: Path, seconds: float,
@@ -135,6 +143,49 @@ def measure_end(suite: Suite, server: Server, file: Path, case: dict[str, Any]) 
     assert server.process.wait(timeout=30) == 0, "the server did not end cleanly"
     suite.add("V1", {**case, "what": "requests lost at SIGTERM", "requests": report["requests"]},
               report["errors"], "", "lower", True)
+
+
+def measure_start(suite: Suite, folder: Path, items: int, dim: int) -> None:
+    """Seconds until a server is ready whose files the machine has read before, and what each item
+    takes of its own memory; the mapped files are the machine's, which may drop and reread them."""
+    model = folder / "large"
+    subprocess.run([MAKE_MODEL, str(items), str(dim), model], check=True)
+    runs = []
+    for _ in range(3):
+        port_file = folder / "start.port"
+        port_file.unlink(missing_ok=True)
+        begin = time.perf_counter()
+        process = subprocess.Popen(
+            [HYPERTOWER, "serve", model, "--http", "0", "--port-file",
+             port_file, "--state", folder / "start", "--log-level", "warn"])
+        try:
+            while not is_ready(port_file):
+                assert process.poll() is None, "the server did not start; its message is above"
+                time.sleep(0.005)
+            seconds = time.perf_counter() - begin
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            memory = {line.split(":")[0]: int(line.split()[1]) * 1024
+                      for line in status.splitlines() if line.startswith("Rss")}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
+        runs.append((seconds, memory["RssAnon"], memory["RssFile"]))
+    shutil.rmtree(model)
+    case = {"N": items, "D": dim}
+    seconds, own, mapped = min(runs)
+    suite.add("V3", {**case, "what": "time"}, seconds, "s", "lower", False, seconds)
+    suite.add("V3", {**case, "what": "memory of its own"}, own / items, "B/item", "lower", False)
+    suite.add("V3", {**case, "what": "mapped files"}, mapped / items, "B/item", "lower", False)
+
+
+def is_ready(port_file: Path) -> bool:
+    """Whether the server that writes this file serves its model."""
+    try:
+        port = port_file.read_text().strip()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
+            return answer.status == 200
+    except (OSError, ValueError):
+        return False
 
 
 if __name__ == "__main__":

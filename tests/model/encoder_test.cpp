@@ -8,6 +8,7 @@
 #include "tests/model/caught.h"
 #include "tests/model/oracle.h"
 #include "tests/model/random_model.h"
+#include "tests/support/edit_array.h"
 
 namespace hypertower {
 namespace {
@@ -174,24 +175,28 @@ TEST(Encoder, RefusesWeightsThatDoNotFit) {
   EXPECT_EQ(of([](ModelData& m) { m.weights.erase("query.bias"); }),
             "tensor 'query.bias' is missing");
   EXPECT_EQ(of([](ModelData& m) {
-              m.weights["user.old.weight"] = {{1}, {0.0F}};
+              m.weights["user.old.weight"] = {{1}, std::vector<float>(1)};
             }),
             "tensor 'user.old.weight' is left over: neither schema nor architecture has it");
   EXPECT_EQ(of([](ModelData& m) {
-              m.weights["query.bias"] = {{3}, {0, 0, 0}};
+              m.weights["query.bias"] = {{3}, std::vector<float>(3)};
             }),
             "tensor 'query.bias': schema and architecture ask for the shape [11], found [3]");
-  EXPECT_EQ(of([](ModelData& m) { m.weights["query.bias"].data.pop_back(); }),
+  EXPECT_EQ(of([](ModelData& m) {
+              edit(m.weights["query.bias"].data, [](std::vector<float>& v) { v.pop_back(); });
+            }),
             "tensor 'query.bias' of shape [11] holds 10 numbers");
-  EXPECT_EQ(of([](ModelData& m) { m.weights["query.bias"].data[3] = NAN; }),
-            "tensor 'query.bias' holds NaN or infinity");
+  EXPECT_EQ(of([](ModelData& m) {
+              edit(m.weights["query.bias"].data, [](std::vector<float>& v) { v[3] = NAN; });
+            }),
+            "tensor 'query.bias' holds NaN at element 3");
   EXPECT_EQ(of([](ModelData& m) {
               m.weights["item.id.weight"] = {{2, 3}, std::vector<float>(6)};
             }),
             "tensor 'item.id.weight': schema and architecture ask for the shape [any, 11], found "
             "[2, 3]");
   EXPECT_EQ(of([](ModelData& m) {
-              m.weights["item.bias.weight"] = {{2, 1}, {0, 0}};
+              m.weights["item.bias.weight"] = {{2, 1}, std::vector<float>(2)};
             }),
             "tensor 'item.bias.weight' has 2 rows, item.id.weight has 40");
   EXPECT_EQ(of([](ModelData& m) { m.architecture.head = Head::kNone; }),

@@ -5,6 +5,7 @@
 #include "model/json.h"
 #include "tests/model/caught.h"
 #include "tests/model/random_model.h"
+#include "tests/support/edit_array.h"
 
 namespace hypertower {
 namespace {
@@ -53,7 +54,7 @@ TEST(Golden, AModelPassesItsOwn) {
 TEST(Golden, CatchesChangedWeights) {
   ModelData model = random_model();
   model.golden = make_golden(model, 20, 3);
-  model.weights["history.mix"].data[17] += 0.05F;
+  edit(model.weights["history.mix"].data, [](std::vector<float>& mix) { mix[17] += 0.05F; });
   const Caught error = caught([&] { Recommender r(std::move(model)); });
   EXPECT_EQ(error.kind, ErrorKind::kModel);
   EXPECT_TRUE(error.message.starts_with("golden request ")) << error.message;
@@ -64,7 +65,8 @@ TEST(Golden, CatchesAChangedItem) {
   model.golden = make_golden(model, 20, 3);
   const int64_t best = std::stoll(model.golden[0].items[0].substr(1));  // no history reads it
   model.golden.resize(1);
-  model.catalogue.vectors[static_cast<size_t>(best * 12)] += 0.01F;
+  edit(model.catalogue.vectors,
+       [&](std::vector<float>& v) { v[static_cast<size_t>(best * 12)] += 0.01F; });
   const Caught error = caught([&] { Recommender r(std::move(model)); });
   EXPECT_TRUE(error.message.find("expected item 'i" + std::to_string(best) + "' with ") !=
               std::string::npos)
@@ -76,7 +78,8 @@ TEST(Golden, TiesMayComeOutInAnotherOrder) {
   // Two items alike: the best one of the first request, and another.
   const size_t best = std::stoul(make_golden(model, 1, 3)[0].items[0].substr(1));
   const size_t other = best == 0 ? 1 : 0;
-  std::copy_n(&model.catalogue.vectors[best * 12], 12, &model.catalogue.vectors[other * 12]);
+  edit(model.catalogue.vectors,
+       [&](std::vector<float>& v) { std::copy_n(&v[best * 12], 12, &v[other * 12]); });
   model.golden = make_golden(model, 1, 3);
   std::vector<std::string>& items = model.golden[0].items;
   EXPECT_EQ(model.golden[0].scores[0], model.golden[0].scores[1]);

@@ -11,6 +11,7 @@
 #include "model/index.h"
 #include "tests/model/caught.h"
 #include "tests/model/temp_dir.h"
+#include "tests/support/edit_array.h"
 
 namespace hypertower {
 namespace {
@@ -23,7 +24,9 @@ Catalogue catalogue_of(int64_t items) {
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   for (int64_t i = 0; i < items; ++i) c.ids.push_back("i" + std::to_string(i));
-  for (int64_t i = 0; i < items * kDim; ++i) c.vectors.push_back(normal(random));
+  std::vector<float> vectors;
+  for (int64_t i = 0; i < items * kDim; ++i) vectors.push_back(normal(random));
+  c.vectors = std::move(vectors);
   return c;
 }
 
@@ -67,11 +70,12 @@ TEST(IndexFile, RefusesWhatWasNotMadeFromTheVectors) {
     return caught([&] { read_index_file(SafetensorsFile::open(path), vectors_of(other)); }).message;
   };
   Catalogue changed = c;
-  changed.vectors[69'999 * kDim] += 1.0F;
+  edit(changed.vectors, [](std::vector<float>& v) { v[69'999 * kDim] += 1.0F; });
   EXPECT_EQ(refusal(changed), "it was not made from the vectors of the items");
   EXPECT_EQ(refusal(catalogue_of(70'100)), "tensor 'codes' does not fit the vectors of the items");
   SafetensorsWriter other;
-  other.add("codes", {1}, std::vector<int32_t>{1});
+  const std::vector<int32_t> one = {1};
+  other.add("codes", {1}, std::span<const int32_t>(one));
   other.write(path);
   EXPECT_EQ(refusal(c), "tensor 'codes' does not fit the vectors of the items");
   SafetensorsWriter().write(path);

@@ -165,8 +165,8 @@ TEST_P(RandomFilters, AgreeWithADirectReading) {
     genre.add(genres);
     price.add(engine() % 4 == 0 ? Value{} : Value(static_cast<double>(engine() % 10)));
     c.ids.push_back(std::to_string(i));
-    c.vectors.push_back(0.0F);
   }
+  c.vectors = std::vector<float>(items);
   c.attributes = {genre.finish(), price.finish()};
   const ItemIndex index(c);
   for (int n = 0; n < 200; ++n) {

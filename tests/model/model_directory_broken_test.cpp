@@ -12,6 +12,7 @@
 #include "tests/model/caught.h"
 #include "tests/model/random_model.h"
 #include "tests/model/temp_dir.h"
+#include "tests/support/edit_array.h"
 
 namespace hypertower {
 namespace {
@@ -57,7 +58,7 @@ class BrokenModel : public testing::Test {
     for (const auto& [name, info] : old_file->tensors()) {
       if (info.dtype == "F32") {
         const std::span<const float> data = old_file->floats(name, info.shape);
-        floats[name] = {info.shape, {data.begin(), data.end()}};
+        floats[name] = {info.shape, std::vector<float>(data.begin(), data.end())};
       } else if (name.ends_with(".bytes")) {
         const std::string text = name.substr(0, name.size() - 6);
         writer.add_strings(text, old_file->strings(text));
@@ -167,14 +168,17 @@ TEST_F(BrokenModel, AnEditedByte) {
 }
 
 TEST_F(BrokenModel, NaNInTheWeights) {
-  edit_weights([](auto& weights) { weights["query.bias"].data[2] = NAN; });
-  EXPECT_EQ(problem(), file("weights.safetensors") +
-                           ": tensor 'query.bias' holds NaN at element 2. Copy the file again or "
-                           "export the model again.");
+  edit_weights([](auto& weights) {
+    edit(weights["query.bias"].data, [](std::vector<float>& v) { v[2] = NAN; });
+  });
+  EXPECT_EQ(problem(),
+            file("weights.safetensors") +
+                ": tensor 'query.bias' holds NaN at element 2. Copy the model directory again or "
+                "export the model again.");
 }
 
 TEST_F(BrokenModel, ATensorOfAnotherShape) {
-  edit_weights([](auto& weights) { weights["query.bias"] = {{2}, {1, 2}}; });
+  edit_weights([](auto& weights) { weights["query.bias"] = {{2}, std::vector<float>{1, 2}}; });
   EXPECT_EQ(problem(), file("weights.safetensors") +
                            ": tensor 'query.bias': schema and architecture ask for the shape "
                            "[11], found [2]." +
@@ -187,7 +191,7 @@ TEST_F(BrokenModel, MissingAndLeftOverTensors) {
             file("weights.safetensors") + ": tensor 'user.age.weight' is missing." + kCure);
   edit_weights([](auto& weights) {
     weights["user.age.weight"] = {{11, 4}, std::vector<float>(44)};
-    weights["user.old.weight"] = {{1}, {0}};
+    weights["user.old.weight"] = {{1}, std::vector<float>(1)};
   });
   EXPECT_EQ(problem(), file("weights.safetensors") +
                            ": tensor 'user.old.weight' is left over: neither schema nor "
@@ -195,7 +199,7 @@ TEST_F(BrokenModel, MissingAndLeftOverTensors) {
                            kCure);
   edit_weights([](auto& weights) {
     weights.erase("user.old.weight");
-    weights["features.user.old.edges"] = {{2}, {0, 1}};
+    weights["features.user.old.edges"] = {{2}, std::vector<float>{0, 1}};
   });
   EXPECT_EQ(problem(), file("weights.safetensors") +
                            ": tensor 'features.user.old.edges' is left over: the schema has no "
@@ -204,7 +208,9 @@ TEST_F(BrokenModel, MissingAndLeftOverTensors) {
 }
 
 TEST_F(BrokenModel, EdgesThatDoNotAscend) {
-  edit_weights([](auto& weights) { weights["features.user.age.edges"] = {{5}, {0, 1, 1, 2, 3}}; });
+  edit_weights([](auto& weights) {
+    weights["features.user.age.edges"] = {{5}, std::vector<float>{0, 1, 1, 2, 3}};
+  });
   EXPECT_EQ(problem(), file("weights.safetensors") +
                            ": user.age: expected 2 or more ascending finite edges." + kCure);
 }

@@ -103,7 +103,7 @@ Vector oracle_item(const Architecture& a, const FeatureSpace& features, const We
   }
   add_fields(features, Group::kItem, weights, record, out);
   normalize(out);
-  const std::vector<float>& bias = weights.at("item.bias.weight").data;
+  const SharedArray<float>& bias = weights.at("item.bias.weight").data;
   out.push_back(id_row >= 0 ? bias[static_cast<size_t>(id_row)]
                             : *std::min_element(bias.begin(), bias.end()));
   return out;
@@ -111,14 +111,13 @@ Vector oracle_item(const Architecture& a, const FeatureSpace& features, const We
 
 Vector oracle_state(const Architecture& a, const FeatureSpace& features, const Weights& weights,
                     const Record& user, const std::vector<int64_t>& history,
-                    const std::vector<double>& kind_weights,
-                    const std::vector<float>& item_vectors) {
+                    const std::vector<double>& kind_weights, std::span<const float> item_vectors) {
   const auto d = static_cast<size_t>(a.dim);
   const auto t = static_cast<size_t>(a.width());
-  const std::vector<float>& bias = weights.at("query.bias").data;
+  const SharedArray<float>& bias = weights.at("query.bias").data;
   Vector out(bias.begin(), bias.end());
   add_fields(features, Group::kUser, weights, user, out);
-  const std::vector<float>& mix = weights.at("history.mix").data;
+  const SharedArray<float>& mix = weights.at("history.mix").data;
   for (size_t h = 0; h < static_cast<size_t>(a.history_pools); ++h) {
     const double decay = std::exp(weights.at("history.log_decay").data[h]);
     Vector pool(t, 0.0);

@@ -17,8 +17,7 @@ Vector oracle_item(const Architecture& a, const FeatureSpace& features, const We
 // item_vectors [N, dim]; history as rows with kind weights, oldest first.
 Vector oracle_state(const Architecture& a, const FeatureSpace& features, const Weights& weights,
                     const Record& user, const std::vector<int64_t>& history,
-                    const std::vector<double>& kind_weights,
-                    const std::vector<float>& item_vectors);
+                    const std::vector<double>& kind_weights, std::span<const float> item_vectors);
 
 Vector oracle_query(const Architecture& a, const FeatureSpace& features, const Weights& weights,
                     const Vector& state, const Record& context, double time);

@@ -75,9 +75,9 @@ Tensor random_tensor(std::vector<int64_t> shape, Engine& engine, float scale) {
   int64_t size = 1;
   for (const int64_t s : shape) size *= s;
   std::normal_distribution<float> normal(0.0F, scale);
-  Tensor t{std::move(shape), std::vector<float>(static_cast<size_t>(size))};
-  for (float& x : t.data) x = normal(engine);
-  return t;
+  std::vector<float> data(static_cast<size_t>(size));
+  for (float& x : data) x = normal(engine);
+  return {std::move(shape), std::move(data)};
 }
 
 Weights random_weights(const Architecture& a, const FeatureSpace& features, int64_t id_rows,
@@ -148,9 +148,10 @@ ModelData random_model(const RandomModelOptions& options) {
   }
   for (const Record& record : records) pointers.push_back(&record);
   model.catalogue.dim = options.dim;
-  model.catalogue.vectors.resize(static_cast<size_t>(items * options.dim));
+  std::vector<float> vectors(static_cast<size_t>(items * options.dim));
   encoder.encode_items(model.features.encode(Group::kItem, pointers, {}), id_rows,
-                       {model.catalogue.vectors.data(), items, options.dim}, {});
+                       {vectors.data(), items, options.dim}, {});
+  model.catalogue.vectors = std::move(vectors);
   for (const Feature* f : schema.group(Group::kItem)) {
     if (f->kind == FeatureKind::kVector) continue;
     AttributeBuilder builder(*f);

@@ -10,6 +10,7 @@
 #include "model/json.h"
 #include "tests/model/caught.h"
 #include "tests/model/random_model.h"
+#include "tests/support/edit_array.h"
 
 namespace hypertower {
 namespace {
@@ -311,7 +312,7 @@ TEST_F(RecommenderTest, MistakesInABatchNameTheRequest) {
 TEST(Recommender, RefusesACatalogueThatDoesNotFit) {
   ModelData model = random_model();
   model.catalogue.ids.resize(20);
-  model.catalogue.vectors.resize(20 * 12);
+  edit(model.catalogue.vectors, [](std::vector<float>& v) { v.resize(20 * 12); });
   model.catalogue.attributes.clear();
   const Caught error = caught([&] { Recommender r(std::move(model)); });
   EXPECT_EQ(error.kind, ErrorKind::kModel);

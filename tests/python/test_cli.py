@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import hypertower
 from hypertower.cli import _pairs, _table, main
 
 
@@ -85,6 +86,13 @@ def test_train_refuses_the_target_before_it_reads_data(world: Path, tmp_path: Pa
     done = run("train", str(world / "config.toml"), "--out", str(tmp_path), *data)
     assert done.stderr == (f"hypertower-train: the model was not saved: the directory '{tmp_path}' "
                            "holds other files and no model; choose another name or empty it.\n")
+
+
+@pytest.mark.parametrize("name", ["hypertower-train", "hypertower-server"])
+def test_the_programs_are_commands_too(name: str) -> None:
+    command = Path(sys.executable).with_name(name)
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{name} {hypertower.__version__}\n")
 
 
 def test_schema_drafts_a_config_that_trains(world: Path, tmp_path: Path) -> None:

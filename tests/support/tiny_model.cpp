@@ -62,40 +62,44 @@ FeatureSpace tiny_features(const Schema& schema) {
   return FeatureSpace(schema, std::move(fitted));
 }
 
-Tensor zeros(std::vector<int64_t> shape) {
+// value(i) at place i.
+template <class Value>
+Tensor filled(std::vector<int64_t> shape, const Value& value) {
   const int64_t size = std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-  return {std::move(shape), std::vector<float>(static_cast<size_t>(size))};
+  std::vector<float> data;
+  for (int64_t i = 0; i < size; ++i) data.push_back(value(i));
+  return {std::move(shape), std::move(data)};
 }
 
-// [rows, cols] with `value` at the first three places of the diagonal.
-Tensor diagonal(int64_t rows, int64_t cols, float value) {
-  Tensor t = zeros({rows, cols});
-  for (int64_t i = 0; i < 3; ++i) t.data[static_cast<size_t>(i * cols + i)] = value;
-  return t;
+Tensor zeros(std::vector<int64_t> shape) {
+  return filled(std::move(shape), [](int64_t) { return 0.0F; });
+}
+
+// [rows, cols] with `value` at the first `n` places of the diagonal.
+Tensor diagonal(int64_t rows, int64_t cols, float value, int64_t n = 3) {
+  return filled({rows, cols},
+                [&](int64_t i) { return i / cols == i % cols && i / cols < n ? value : 0.0F; });
 }
 
 Weights tiny_weights(const TinyModelOptions& options) {
   Weights weights;
-  Tensor& ids = weights["item.id.weight"] = zeros({options.items, kWidth});
-  for (int64_t i = 0; i < options.items; ++i) {  // tells items of one genre apart
-    for (int64_t c = 3; c < kWidth; ++c) {
-      const auto noise = static_cast<float>((i * 7 + c * 13) % 11 - 5);
-      ids.data[static_cast<size_t>(i * kWidth + c)] = 0.02F * noise;
-    }
-  }
+  weights["item.id.weight"] = filled({options.items, kWidth}, [](int64_t place) {
+    const int64_t i = place / kWidth;
+    const int64_t c = place % kWidth;
+    const auto noise = static_cast<float>((i * 7 + c * 13) % 11 - 5);
+    return c < 3 ? 0.0F : 0.02F * noise;  // tells items of one genre apart
+  });
   weights["item.bias.weight"] = zeros({options.items, 1});
   const auto genre_rows = static_cast<int64_t>(kGenres.size()) + kOovRows;
   weights["item.genre.weight"] = diagonal(genre_rows, kWidth, 1.0F);
   weights["item.year.weight"] = zeros({kWidth, 2});
   weights["user.taste.weight"] = diagonal(genre_rows, kWidth, 0.5F);
-  Tensor& bias = weights["query.bias"] = zeros({kWidth});
-  bias.data[static_cast<size_t>(options.popular)] = 0.1F;
-  for (int64_t c = 3; c < kWidth; ++c) bias.data[static_cast<size_t>(c)] = 0.02F;
+  weights["query.bias"] = filled({kWidth}, [&](int64_t c) {
+    return c == options.popular ? 0.1F : c < 3 ? 0.0F : 0.02F;
+  });
   weights["history.log_decay"] = zeros({1});
-  weights["history.mix"] = zeros({1, kWidth, kWidth});
-  for (int64_t c = 0; c < kWidth; ++c) {
-    weights["history.mix"].data[static_cast<size_t>(c * kWidth + c)] = 1.0F;
-  }
+  weights["history.mix"] = diagonal(kWidth, kWidth, 1.0F, kWidth);
+  weights["history.mix"].shape = {1, kWidth, kWidth};
   weights["context.mood.weight"] =
       diagonal(static_cast<int64_t>(kMoods.size()) + kOovRows, kContextDim, 1.0F);
   weights["context.hour.weight"] = zeros({24 + kOovRows, kContextDim});
@@ -132,8 +136,9 @@ Catalogue tiny_catalogue(const TinyModelOptions& options, const Encoder& encoder
   std::vector<const Record*> pointers;
   for (const Record& record : records) pointers.push_back(&record);
   const Batch batch = encoder.features().encode(Group::kItem, pointers, {});
-  catalogue.vectors.resize(static_cast<size_t>(options.items * kDim));
-  encoder.encode_items(batch, id_rows, {catalogue.vectors.data(), options.items, kDim}, Exec{});
+  std::vector<float> vectors(static_cast<size_t>(options.items * kDim));
+  encoder.encode_items(batch, id_rows, {vectors.data(), options.items, kDim}, Exec{});
+  catalogue.vectors = std::move(vectors);
   catalogue.attributes = {std::move(genre), std::move(year)};
   return catalogue;
 }

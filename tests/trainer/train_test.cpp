@@ -47,9 +47,8 @@ TEST(TwoTower, HasTheParametersOfTheArchitecture) {
   Weights weights;
   for (const auto& p : towers.named_parameters()) {
     const at::Tensor value = p.value().contiguous();
-    Tensor& t = weights[p.key()];
-    t.shape.assign(value.sizes().begin(), value.sizes().end());
-    t.data.assign(value.const_data_ptr<float>(), value.const_data_ptr<float>() + value.numel());
+    const auto* data = value.const_data_ptr<float>();
+    weights[p.key()] = {value.sizes().vec(), std::vector<float>(data, data + value.numel())};
   }
   // The encoder refuses missing, left-over and misshapen tensors by name.
   EXPECT_NO_THROW(Encoder(Architecture::from_config(config), data.features, weights));
