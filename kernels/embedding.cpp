@@ -1,5 +1,7 @@
 #include "kernels/embedding.h"
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <utility>
 
@@ -148,6 +150,16 @@ void throw_bad_offset(const Bags& bags, int64_t at, int64_t value, int64_t previ
          "; offsets never decrease.");
   }
   fail(got + ", expected the number of ids, n = " + std::to_string(bags.n) + ".");
+}
+
+void throw_bad_gradient(const std::string& label, const char* what, int64_t at,
+                        std::span<const float> row) {
+  const auto bad =
+      std::find_if_not(row.begin(), row.end(), [](float x) { return std::isfinite(x); });
+  fail(label + "expected a finite gradient, got " +
+       (bad == row.end() || std::isnan(*bad) ? "NaN" : "infinity") + " in " + what + " " +
+       std::to_string(at) + ", column " + std::to_string(bad - row.begin()) +
+       "; nothing has been updated. Lower lr, or look for NaN in the inputs and the loss.");
 }
 
 IdReport embedding_bag(ConstTable table, const Bags& bags, Pool pool, BadIds policy,

@@ -21,7 +21,8 @@
 //
 // Errors (ErrorKind::kArgument): shapes that do not fit, broken offsets (first not 0, decreasing,
 // last not n; always an error), a bad id under BadIds::kThrow, 2^31 ids or more in one lookup, a
-// step on int8 rows, two steps on one table in one call. Nothing is written then.
+// step on int8 rows, two steps on one table in one call, a step whose gradient holds NaN or
+// infinity (named: feature, bag, column). Nothing is written then.
 #pragma once
 
 #include <cstdint>
@@ -136,6 +137,8 @@ struct OptimizerStep {
 
 // One fused step. `grad` [bags, D] is the gradient of `out`. `bags` must be the plan's: its offsets
 // and weights are read, its ids are not. state0 / state1 as the optimizer says, else ignored.
+// Synchronises the stream on CUDA (to report a gradient that is not finite), and so does
+// apply_row_gradient.
 void embedding_backward(Table table, MatrixView<float> state0, MatrixView<float> state1,
                         const EmbeddingPlan& plan, const Bags& bags, Pool pool,
                         MatrixView<const float> grad, const OptimizerStep& step, const Exec& exec);

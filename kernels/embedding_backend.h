@@ -46,6 +46,10 @@ std::string bags_label(const Bags& bags);
 // offsets[at] = value is not 0 (at = 0), is below its predecessor, or is the last and not n.
 [[noreturn]] void throw_bad_offset(const Bags& bags, int64_t at, int64_t value, int64_t previous);
 
+// `row` is the gradient of a bag (or of a row, by its place in what was given) and not finite.
+[[noreturn]] void throw_bad_gradient(const std::string& label, const char* what, int64_t at,
+                                     std::span<const float> row);
+
 namespace cpu {
 std::vector<IdReport> embedding_bag(std::span<const TableLookup> lookups, BadIds policy,
                                     const Exec& exec);

@@ -12,8 +12,8 @@
 //
 // Fewer than k allowed: count[b] < k and the tail is id -1, score -inf. k > N is legal, k >= 1.
 // A non-finite query row gives status kNonFiniteQuery and count 0. Items must be finite
-// (REQUIRES; `first_non_finite_row` below checks a matrix once at build). A score beyond the range
-// of a float is infinite and ranks as such.
+// (REQUIRES; `first_non_finite_row` of kernels/finite_rows.h checks a matrix once at build). A
+// score beyond the range of a float is infinite and ranks as such.
 //
 // Thread-safe: calls share nothing.
 // Memory: O(B * (D + parts * min(k, N))), where parts is the number of item ranges scanned at once
@@ -69,8 +69,5 @@ float canonical_score(const float* a, const float* b, int64_t dim);
 // and synchronisation as above.
 void score_pairs(MatrixView<const float> queries, MatrixView<const float> items,
                  MatrixView<const int64_t> ids, MatrixView<float> out, const Exec& exec);
-
-// First row that holds a NaN or infinity, or -1. Host memory. REQUIRES: threads >= 1.
-int64_t first_non_finite_row(MatrixView<const float> m, int threads = 1);
 
 }  // namespace hypertower

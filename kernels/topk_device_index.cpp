@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "kernels/cuda/finite_rows.h"
 #include "kernels/cuda/topk_sessions.h"
 #include "kernels/dispatch.h"
 #include "kernels/error.h"

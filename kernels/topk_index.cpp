@@ -9,6 +9,7 @@
 #include "kernels/cpu/topk.h"
 #include "kernels/cpu/topk_quantized.h"
 #include "kernels/error.h"
+#include "kernels/finite_rows.h"
 #include "kernels/parallel.h"
 #include "kernels/topk_check.h"
 

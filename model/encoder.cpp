@@ -7,6 +7,7 @@
 #include "kernels/dense.h"
 #include "kernels/embedding.h"
 #include "kernels/error.h"
+#include "kernels/finite_rows.h"
 #include "kernels/parallel.h"
 #include "kernels/topk.h"
 

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "kernels/error.h"
+#include "kernels/finite_rows.h"
 #include "kernels/parallel.h"
 #include "kernels/topk.h"
 

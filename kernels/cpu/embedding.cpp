@@ -13,6 +13,7 @@
 #include "kernels/cpu/embedding_lists.h"
 #include "kernels/cpu/gather_reduce-inl.h"
 #include "kernels/cpu/row_optimizer-inl.h"
+#include "kernels/finite_rows.h"
 #include "kernels/parallel.h"
 
 #ifndef HYPERTOWER_CPU_EMBEDDING_RUNS_
@@ -381,6 +382,10 @@ std::vector<IdReport> embedding_bag(std::span<const TableLookup> lookups, BadIds
 
 namespace {
 
+std::span<const float> row_of(MatrixView<const float> m, int64_t row) {
+  return {m.row(row), static_cast<size_t>(m.cols)};
+}
+
 // Sums all runs of several plans and hands each to run(i, part, begin, end) for blocks of work.
 template <class Run>
 void for_all_runs(std::span<const RunGradients> gradients, const Exec& exec, const Run& run) {
@@ -408,6 +413,8 @@ void for_all_runs(std::span<const RunGradients> gradients, const Exec& exec, con
 void embedding_backward(std::span<const TableUpdate> updates, const Exec& exec) {
   std::vector<RunGradients> gradients;
   for (const TableUpdate& u : updates) {
+    const int64_t bad = first_non_finite_row(u.grad, exec.threads);
+    if (bad >= 0) throw_bad_gradient(bags_label(u.bags), "bag", bad, row_of(u.grad, bad));
     gradients.push_back({u.plan->data(), u.bags, u.pool, u.grad});
   }
   for_all_runs(gradients, exec, [&](size_t i, const Part& part, int64_t begin, int64_t end) {
@@ -440,6 +447,8 @@ void apply_row_gradient(Table table, MatrixView<float> state0, MatrixView<float>
                         const int64_t* rows, MatrixView<const float> row_grad,
                         const OptimizerStep& step, const Exec& exec) {
   constexpr int64_t kGrain = 256;  // rows
+  const int64_t bad = first_non_finite_row(row_grad, exec.threads);
+  if (bad >= 0) throw_bad_gradient("apply_row_gradient: ", "row", bad, row_of(row_grad, bad));
   parallel_for(threads_for(exec, row_grad.rows * table.cols), row_grad.rows, kGrain,
                [&](int64_t begin, int64_t end) {
                  HWY_DYNAMIC_DISPATCH(update_rows)

@@ -5,6 +5,8 @@
 // touched row of table and state there and back.
 #include <cmath>
 #include <deque>
+#include <span>
+#include <vector>
 
 #include "kernels/cuda/row_update.cuh"
 
@@ -142,6 +144,37 @@ class RunSums {
   RunGradients gradients_;
 };
 
+// Whether gradients are finite: enqueued before the updates, which read the verdict on the device
+// and touch nothing where it is bad.
+class GradientCheck {
+ public:
+  explicit GradientCheck(cudaStream_t stream) : stream_(stream), first_(1, stream) {
+    check(cudaMemsetAsync(first_.data(), 0xFF, sizeof(RowPlace), stream), "gradient check");
+  }
+
+  void add(MatrixView<const float> grad) {
+    find_non_finite_row(grad, static_cast<int64_t>(added_.size()), first_.data(), stream_);
+    added_.push_back(grad);
+  }
+  const RowPlace* device() const { return first_.data(); }
+
+  // Synchronises the stream. A bad row is handed to fail(matrix, row, its numbers), which throws.
+  template <class Fail>
+  void finish(const Fail& fail) const {
+    const RowPlace place = to_host(first_.data(), 1, stream_)[0];
+    if (place == kNoRow) return;
+    const size_t matrix = place >> 32;
+    const auto row = static_cast<int64_t>(place & 0xFFFFFFFFU);
+    const MatrixView<const float> grad = added_[matrix];
+    fail(matrix, row, to_host(grad.data + row * grad.ld, grad.cols, stream_));
+  }
+
+ private:
+  cudaStream_t stream_;
+  Scratch<RowPlace> first_;
+  std::vector<MatrixView<const float>> added_;
+};
+
 }  // namespace
 
 UpdateRule::UpdateRule(const OptimizerStep& step)
@@ -172,24 +205,35 @@ std::vector<IdReport> embedding_bag(std::span<const TableLookup> lookups, BadIds
 
 void embedding_backward(std::span<const TableUpdate> updates, const Exec& exec) {
   const auto stream = static_cast<cudaStream_t>(exec.stream);
+  GradientCheck gradients(stream);
+  for (const TableUpdate& u : updates) gradients.add(u.grad);
   for (const TableUpdate& u : updates) {
     const bool aligned =
         is_aligned(u.grad) && rows_are_aligned(u.table, u.state0, u.state1, u.step.kind);
     const RunSums sums(u.plan->data(), u.bags, u.pool, u.grad, aligned, stream);
     with_width<float>(u.table.cols, aligned, [&]<int N>() {
       update_rows<N>(sums.gradients(), u.plan->data().runs, u.table, u.state0, u.state1, u.step,
-                     stream);
+                     gradients.device(), stream);
     });
   }
+  gradients.finish([&](size_t i, int64_t bag, std::span<const float> row) {
+    throw_bad_gradient(bags_label(updates[i].bags), "bag", bag, row);
+  });
 }
 
 void apply_row_gradient(Table table, MatrixView<float> state0, MatrixView<float> state1,
                         const int64_t* rows, MatrixView<const float> row_grad,
                         const OptimizerStep& step, const Exec& exec) {
+  const auto stream = static_cast<cudaStream_t>(exec.stream);
+  GradientCheck gradients(stream);
+  gradients.add(row_grad);
   const bool aligned = is_aligned(row_grad) && rows_are_aligned(table, state0, state1, step.kind);
   with_width<float>(table.cols, aligned, [&]<int N>() {
     update_rows<N>(GivenGradients{row_grad.data, row_grad.ld, rows}, row_grad.rows, table, state0,
-                   state1, step, static_cast<cudaStream_t>(exec.stream));
+                   state1, step, gradients.device(), stream);
+  });
+  gradients.finish([](size_t, int64_t row, std::span<const float> gradient) {
+    throw_bad_gradient("apply_row_gradient: ", "row", row, gradient);
   });
 }
 

@@ -2,6 +2,7 @@
 // in kernels/embedding.h).
 #pragma once
 
+#include "kernels/cuda/finite_rows.h"
 #include "kernels/cuda/gather_reduce.cuh"
 
 namespace hypertower::cuda {
@@ -80,13 +81,14 @@ __device__ __forceinline__ Strip<N> direction_of(const Strip<N>& g, MatrixView<f
   return direction;
 }
 
-// table[row(i)] <- one step, for i < count. One group of `lanes` threads per row; traffic: the
-// gradient's rows once (twice for row-wise Adagrad where a row is wider than a group), table and
-// state read and written once. Bound by memory.
+// table[row(i)] <- one step, for i < count, unless `bad` names a gradient. One group of `lanes`
+// threads per row; traffic: the gradient's rows once (twice for row-wise Adagrad where a row is
+// wider than a group), table and state read and written once. Bound by memory.
 template <int N, class E, Optimizer kKind, class Gradients>
 __global__ void __launch_bounds__(kUpdateThreads, 4)
     update_rows_kernel(Gradients gradients, int64_t count, Table table, MatrixView<float> state0,
-                       MatrixView<float> state1, UpdateRule rule, int lanes) {
+                       MatrixView<float> state1, UpdateRule rule, const RowPlace* bad, int lanes) {
+  if (*bad != kNoRow) return;
   const Group group(lanes);
   const bool alive = group.index < count;  // all lanes stay for the shuffles
   const int64_t row = alive ? gradients.row(group.index) : 0;
@@ -166,7 +168,7 @@ inline bool rows_are_aligned(const Table& table, MatrixView<float> state0, Matri
 template <int N, class Gradients>
 void update_rows(const Gradients& gradients, int64_t count, const Table& table,
                  MatrixView<float> state0, MatrixView<float> state1, const OptimizerStep& step,
-                 cudaStream_t stream) {
+                 const RowPlace* bad, cudaStream_t stream) {
   if (count == 0) return;
   const int lanes = lanes_for(table.cols, N);
   with_trained_element(table.format, [&](auto element) {
@@ -176,7 +178,7 @@ void update_rows(const Gradients& gradients, int64_t count, const Table& table,
                     .block = kUpdateThreads,
                     .stream = stream,
                     .name = "update_rows"},
-                   gradients, count, table, state0, state1, UpdateRule(step), lanes),
+                   gradients, count, table, state0, state1, UpdateRule(step), bad, lanes),
             "update_rows");
     });
   });

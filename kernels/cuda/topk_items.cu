@@ -73,20 +73,6 @@ __global__ void __launch_bounds__(kItemThreads)
                  residual, norm};
 }
 
-// Warp per row. *first: the least row that is not finite.
-__global__ void __launch_bounds__(kItemThreads)
-    finite_rows_kernel(MatrixView<const float> m, unsigned long long* first) {
-  const int64_t row =
-      (static_cast<int64_t>(blockIdx.x) * kItemThreads + static_cast<int64_t>(threadIdx.x)) / 32;
-  if (row >= m.rows) return;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  bool finite = true;
-  for (int64_t j = lane; j < m.cols; j += 32) finite = finite && isfinite(m.data[row * m.ld + j]);
-  if (!__all_sync(kFullMask, finite) && lane == 0) {
-    atomicMin(first, static_cast<unsigned long long>(row));
-  }
-}
-
 bool rows_are_aligned(MatrixView<const float> m) {
   return m.ld % 4 == 0 && reinterpret_cast<uintptr_t>(m.data) % 16 == 0;
 }
@@ -158,21 +144,6 @@ int64_t DeviceItems::bytes() const {
   const int64_t slots = memory_->tiles_count * kItemTile;
   return slots * (int64_t{memory_->chunks} * kCodeChunk + int64_t{sizeof(ItemBound)}) +
          memory_->tiles_count * int64_t{sizeof(TileBound)};
-}
-
-int64_t first_non_finite_row(MatrixView<const float> m, void* stream_handle) {
-  const auto stream = static_cast<cudaStream_t>(stream_handle);
-  if (m.rows == 0) return -1;
-  const Scratch<unsigned long long> first(1, stream);
-  check(cudaMemsetAsync(first.data(), 0xFF, sizeof(unsigned long long), stream), "finite rows");
-  check(launch(finite_rows_kernel,
-               {.grid = static_cast<unsigned>(ceil_div<int64_t>(m.rows, kItemThreads / 32)),
-                .block = kItemThreads,
-                .stream = stream,
-                .name = "finite_rows"},
-               m, first.data()),
-        "finite rows");
-  return static_cast<int64_t>(to_host(first.data(), 1, stream)[0]);
 }
 
 bool DeviceItems::supports(int64_t rows, int64_t cols) {

@@ -37,7 +37,4 @@ class DeviceItems {
   std::unique_ptr<Memory> memory_;
 };
 
-// First row that holds a NaN or infinity, or -1. Device memory; synchronises.
-int64_t first_non_finite_row(MatrixView<const float> m, void* stream);
-
 }  // namespace hypertower::cuda

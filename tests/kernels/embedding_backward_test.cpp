@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
+#include <string>
+#include <vector>
 
 #include "kernels/embedding.h"
 #include "kernels/error.h"
@@ -285,6 +288,55 @@ TEST(EmbeddingBackward, StepsOfSeveralTablesEqualOneAfterTheOther) {
 
   updates.push_back(updates.front());
   EXPECT_THROW(embedding_backward(updates, exec), Error);
+}
+
+// The sentence that a step throws.
+template <class Step>
+std::string complaint(const Step& step) {
+  try {
+    step();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kArgument);
+    return e.what();
+  }
+  return "";
+}
+
+TEST(EmbeddingBackward, AGradientThatIsNotFiniteStopsTheStepOfEveryTable) {
+  std::vector<Lookup> lookups;
+  for (int64_t t = 0; t < 3; ++t) {
+    lookups.push_back(make_lookup(30, 8, {4, 0, 5}, Pool::kSum, false, t));
+  }
+  lookups[1].grad[2 * 8 + 5] = std::numeric_limits<float>::infinity();
+  lookups[2].grad[0] = std::numeric_limits<float>::quiet_NaN();
+  for (const Optimizer kind : kOptimizers) {
+    std::vector<Trained> trained;
+    std::vector<EmbeddingPlan> plans;
+    std::vector<TableUpdate> updates;
+    for (const Lookup& l : lookups) trained.emplace_back(l);
+    const std::vector<Trained> before = trained;
+    for (const Lookup& l : lookups) plans.emplace_back(30, l.bags(), BadIds::kThrow, Exec{});
+    for (size_t t = 0; t < 3; ++t) {
+      Bags bags = lookups[t].bags();
+      bags.name = t == 1 ? "genres" : "other";
+      updates.push_back({trained[t].table_view(), trained[t].state0_view(kind),
+                         trained[t].state1_view(), &plans[t], bags, Pool::kSum,
+                         lookups[t].grad_view(), OptimizerStep{.kind = kind}});
+    }
+    EXPECT_EQ(complaint([&] { embedding_backward(updates, {}); }),
+              "feature 'genres': expected a finite gradient, got infinity in bag 2, column 5; "
+              "nothing has been updated. Lower lr, or look for NaN in the inputs and the loss.");
+    EXPECT_TRUE(trained == before);
+    const std::vector<int64_t> rows = {3, 4, 5};
+    EXPECT_EQ(complaint([&] {
+                apply_row_gradient(trained[0].table_view(), trained[0].state0_view(kind),
+                                   trained[0].state1_view(), rows.data(), lookups[2].grad_view(),
+                                   OptimizerStep{.kind = kind}, {});
+              }),
+              "apply_row_gradient: expected a finite gradient, got NaN in row 0, column 0; "
+              "nothing has been updated. Lower lr, or look for NaN in the inputs and the loss.");
+    EXPECT_TRUE(trained == before);
+  }
 }
 
 // A run of many pieces is summed as kernels/embedding_backend.h says, whichever threads do it.

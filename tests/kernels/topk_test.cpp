@@ -132,15 +132,5 @@ TEST(ScorePairs, ScoresListedItems) {
   }
 }
 
-TEST(FirstNonFiniteRow, FindsTheFirst) {
-  std::vector<float> x(12, 1.0F);
-  EXPECT_EQ(first_non_finite_row({x.data(), 4, 3}), -1);
-  x[10] = std::numeric_limits<float>::infinity();
-  EXPECT_EQ(first_non_finite_row({x.data(), 4, 3}), 3);
-  x[5] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_EQ(first_non_finite_row({x.data(), 4, 3}), 1);
-  EXPECT_EQ(first_non_finite_row({x.data(), 4, 2, 3}), 3) << "padding is not looked at";
-}
-
 }  // namespace
 }  // namespace hypertower

@@ -2,7 +2,10 @@
 // GPU.
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "kernels/embedding.h"
 #include "kernels/error.h"
@@ -270,6 +273,46 @@ TEST(EmbeddingCuda, FusedStepEqualsUnfusedAndRepeatsBitForBit) {
       EXPECT_EQ(fused.table.to_host(), again.table.to_host());
       EXPECT_EQ(fused.table.to_host(), unfused.table.to_host());
       EXPECT_EQ(fused.state0.to_host(), unfused.state0.to_host());
+    }
+  }
+}
+
+TEST(EmbeddingCuda, AGradientThatIsNotFiniteStopsTheStepOfEveryTable) {
+  for (const Optimizer kind : kOptimizers) {
+    std::vector<Lookup> lookups;
+    for (int64_t t = 0; t < 3; ++t) {
+      lookups.push_back(make_lookup(30, 12, {4, 0, 5}, Pool::kSum, false, t));
+    }
+    lookups[1].grad[2 * 12 + 5] = std::numeric_limits<float>::infinity();
+    lookups[2].grad[0] = std::numeric_limits<float>::quiet_NaN();
+    std::deque<OnDevice> devices;
+    std::deque<TrainedOnDevice> trained;
+    std::vector<EmbeddingPlan> plans;
+    std::vector<TableUpdate> updates;
+    for (size_t t = 0; t < 3; ++t) {
+      devices.emplace_back(lookups[t]);
+      trained.emplace_back(lookups[t]);
+      plans.emplace_back(30, devices[t].bags(), BadIds::kThrow, kCuda);
+    }
+    for (size_t t = 0; t < 3; ++t) {
+      Bags bags = devices[t].bags();
+      bags.name = t == 1 ? "genres" : "other";
+      updates.push_back({trained[t].table_view(), trained[t].state0_view(kind),
+                         trained[t].state1_view(), &plans[t], bags, Pool::kSum,
+                         devices[t].grad_view(), OptimizerStep{.kind = kind}});
+    }
+    std::string complaint;
+    try {
+      embedding_backward(updates, kCuda);
+    } catch (const Error& e) {
+      complaint = e.what();
+    }
+    EXPECT_EQ(complaint,
+              "feature 'genres': expected a finite gradient, got infinity in bag 2, column 5; "
+              "nothing has been updated. Lower lr, or look for NaN in the inputs and the loss.");
+    for (size_t t = 0; t < 3; ++t) {
+      EXPECT_EQ(trained[t].table.to_host(), lookups[t].table);
+      EXPECT_EQ(trained[t].state0.to_host(), std::vector<float>(lookups[t].table.size(), 0.0F));
     }
   }
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/finite_rows.h"
 #include "kernels/cuda/topk.h"
 #include "kernels/cuda/topk_session.h"
 #include "kernels/cuda/topk_sessions.h"
