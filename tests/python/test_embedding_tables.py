@@ -142,6 +142,18 @@ def test_errors_name_the_feature_and_change_nothing(bags: dict[str, Any], messag
     assert torch.equal(tables.weight("item"), before)
 
 
+def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
+    tables = ht.ops.EmbeddingTables({"item": (10, 4), "genre": (3, 4)})
+    before = {name: value.clone() for name, value in tables.state_dict().items()
+              if isinstance(value, torch.Tensor)}
+    vectors = tables({"item": torch.tensor([[1], [2]]), "genre": torch.tensor([[0], [1]])})
+    with pytest.raises(ht.ArgumentError, match="feature 'genre': expected a finite gradient, got "
+                                               "infinity in bag 1, column 0; nothing has been"):
+        (vectors["item"].sum() + vectors["genre"][1, 0] * float("inf")).backward()
+    assert all(torch.equal(tables.state_dict()[name], value) for name, value in before.items())
+    assert tables.steps == 0
+
+
 def test_converted_tables_are_refused() -> None:
     tables = ht.ops.EmbeddingTables({"item": (30, 4)})
     tables({"item": torch.tensor([[1]])})
