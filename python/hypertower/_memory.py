@@ -82,6 +82,9 @@ class TorchBackend:
         return (cuda, thread_count(threads) or self.torch.get_num_threads(), stream)
 
     def array(self, x: Any, dtype: str, name: str = "array") -> Any:
+        if (isinstance(x, self.torch.Tensor) and x.dtype is self.types[dtype]
+                and x.device == self.device and x.is_contiguous() and not x.requires_grad):
+            return x  # as most are, and there may be a hundred in a call
         if dtype == "i64":
             x = need_integers(name, x)
         if isinstance(x, np.ndarray) and x.dtype == np.uint64:

@@ -97,6 +97,7 @@ class EmbeddingTables(torch.nn.Module):
         self._memories: dict[str, tuple[Any, _core.TableMemory]] = {}  # what it was made of, and it
         self._dtype = _DTYPES[dtype]
         self._names = list(tables)
+        self._shapes = dict(tables)
         generator = torch.Generator().manual_seed(seed)
         for i, (rows, dim) in enumerate(tables.values()):
             weight = torch.empty(rows, dim, dtype=dtype, device=device)
@@ -166,7 +167,7 @@ class EmbeddingTables(torch.nn.Module):
 
     def _look_up(self, names: list[str], lookups: list[_Lookup]) -> list[torch.Tensor]:
         b = TorchBackend(self._anchor)
-        outs = [b.empty((sum(lookup.bags), self.weight(name).shape[1]), "f32")
+        outs = [b.empty((sum(lookup.bags), self._shapes[name][1]), "f32")
                 for name, lookup in zip(names, lookups, strict=True)]
         _core.embedding_lookup([self._memory(n) for n in names], [x.memory for x in lookups],
                                self.mode, [b.memory(o) for o in outs], b.place(self._threads))
@@ -176,7 +177,7 @@ class EmbeddingTables(torch.nn.Module):
         b = TorchBackend(self._anchor)
         place = b.place(self._threads)
         memories = [x.memory for x in lookups]
-        plans = _core.EmbeddingPlans([self.weight(n).shape[0] for n in names], memories, place)
+        plans = _core.EmbeddingPlans([self._shapes[n][0] for n in names], memories, place)
         gradients = [b.array(g, "f32") for g in grads]
         self._rule.step, self._rule.lr = self.steps + 1, self.lr
         _core.embedding_step([self._memory(n) for n in names], memories, plans, self.mode,

@@ -1,130 +1,138 @@
-"""Embedding tables of hypertower against torch's: lookup, and a whole step of training.
+"""Embedding tables of hypertower against those of torch and FBGEMM: lookup, and a whole step of
+training; and a step against the bytes that it must move.
 
-The peer of a step is torch's sparse way: nn.EmbeddingBag(sparse=True) with optim.Adagrad, for
-several tables one after the other. Ours is timed with the same optimizer and with row-wise Adagrad,
-which torch has not.
+torch's way is nn.EmbeddingBag(sparse=True) with optim.Adagrad, for several tables one after the
+other; it has no row-wise Adagrad, so ours is timed with both. FBGEMM (CPU) has all tables in one
+call and fuses row-wise Adagrad, as we do. "huge pages": tables of both on them; "as it comes": the
+peer's on the pages that it takes. Every answer is compared on the first batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import importlib.util
+import time
+from statistics import median
 
 import torch
 from common import Suite
+from embedding.libraries import EPS, LR, Fbgemm, Hypertower, Torch, close
+from embedding.workload import Shape, Workload
+from floors import Floors
 
-from hypertower import ops
-
-Vectors = dict[str, torch.Tensor]
-
-
-def skewed_ids(n: int, rows: int, alpha: float, device: str) -> torch.Tensor:
-    """Ids whose frequency falls with this power of their rank, as in click logs; 0: uniform."""
-    if alpha == 0:
-        return torch.randint(rows, (n,), device=device)
-    u = torch.rand(n, device=device, dtype=torch.float64)
-    exponent = 1 - alpha
-    rank = ((u * (rows**exponent - 1) + 1) ** (1 / exponent)).long().clamp_(1, rows) - 1
-    # Popular ids lie anywhere in a table.
-    return torch.randperm(rows, device=device)[rank]
+QUICK = [Shape("one", 1, 100_000, 64, 2048, 20), Shape("T=26", 26, 5_000, 32, 256, 10)]
+CPU = [Shape("one", 1, 1_000_000, 128, 4096, 20), Shape("W1", 32, 100_000, 128, 512, 20),
+       Shape("W1b", 32, 100_000, 128, 4096, 20), Shape("W2, scaled", 1, 1_000_000, 256, 8192, 64),
+       Shape("T=26", 26, 100_000, 64, 2048, 10), Shape("T=100", 100, 10_000, 32, 512, 10)]
+CUDA = [Shape("one", 1, 1_000_000, 128, 8192, 20), Shape("T=26", 26, 100_000, 64, 2048, 10),
+        Shape("large", 1, 10_000_000, 128, 65_536, 20)]
+ALPHAS = (0, 1.05, 1.15)
+OPTIMIZERS = ("sgd", "rowwise_adagrad", "adagrad", "adam")
 
 
-class Workload:
-    """Tables of equal shape, one lookup in each, and the same in torch."""
-
-    def __init__(self, suite: Suite, tables: int, rows: int, dim: int, bags: int, length: int,
-                 alpha: float) -> None:
-        device = suite.device
-        self.names = [f"table{t}" for t in range(tables)]
-        self.rows, self.dim = rows, dim
-        self.offsets = torch.arange(bags + 1, device=device) * length
-        self.ids = {name: skewed_ids(bags * length, rows, alpha, device) for name in self.names}
-        self.gradient = torch.randn(bags, dim, device=device)
-        self.device = device
-        self.case = {"T": tables, "rows": rows, "D": dim, "bags": bags, "length": length,
-                     "data": f"zipf{alpha:g}" if alpha else "uniform", "peer": "torch"}
-
-    def ours(self, optimizer: str) -> ops.EmbeddingTables:
-        return ops.EmbeddingTables({n: (self.rows, self.dim) for n in self.names}, lr=0.01,
-                                   eps=1e-10, optimizer=optimizer, device=self.device)
-
-    def torchs(self, like: ops.EmbeddingTables) -> torch.nn.ModuleDict:
-        """With the same rows."""
-        return torch.nn.ModuleDict({
-            n: torch.nn.EmbeddingBag.from_pretrained(like.weight(n).clone(), freeze=False,
-                                                     mode="sum", sparse=True,
-                                                     include_last_offset=True)
-            for n in self.names})
-
-    def look_up(self, tables: ops.EmbeddingTables) -> Vectors:
-        return tables({n: (self.ids[n], self.offsets) for n in self.names})
-
-    def look_up_in_torch(self, tables: torch.nn.ModuleDict) -> Vectors:
-        return {n: tables[n](self.ids[n], self.offsets) for n in self.names}
-
-    def back(self, vectors: Vectors) -> None:
-        torch.autograd.backward(list(vectors.values()), [self.gradient] * len(vectors))
+def measure_lookup(suite: Suite, w: Workload, has_fbgemm: bool) -> None:
+    ours = Hypertower(w)
+    ways = [("E3", "huge pages", True)]
+    if suite.device == "cpu":
+        ways.append(("E3b", "as it comes", False))
+    for row_id, named, huge in ways:
+        for peer, library in (("torch", Torch), ("fbgemm", Fbgemm)):
+            if library is Fbgemm and not has_fbgemm:
+                continue
+            theirs = library(w, ours.rows(), huge)
+            ours = Hypertower(w)  # both begin with the first batch
+            suite.speed_up(row_id, {**w.case, "op": "forward", "pages": named, "peer": peer},
+                           ours.look_up, theirs.look_up, close)
+            del theirs
+            gc.collect()
 
 
-def close(ours: Vectors, peer: Vectors) -> None:
-    for name, vectors in ours.items():
-        torch.testing.assert_close(vectors, peer[name], rtol=1e-4, atol=1e-4)
-
-
-def measure(suite: Suite, w: Workload) -> None:
-    mine = w.ours("adagrad")
-    theirs = w.torchs(mine)
-
-    def without_gradient(look_up: Callable[[], Vectors]) -> Vectors:
-        with torch.no_grad():
-            return look_up()
-
-    suite.speed_up("E3", {**w.case, "op": "forward"},
-                   lambda: without_gradient(lambda: w.look_up(mine)),
-                   lambda: without_gradient(lambda: w.look_up_in_torch(theirs)), close)
-    rule = torch.optim.Adagrad(theirs.parameters(), lr=0.01)
-
-    def step_of_torch() -> Vectors:
-        vectors = w.look_up_in_torch(theirs)
-        w.back(vectors)
-        rule.step()
-        rule.zero_grad()
-        return {n: theirs[n].weight for n in w.names}
-
-    def step(tables: ops.EmbeddingTables) -> Vectors:
-        w.back(w.look_up(tables))
-        return {n: tables.weight(n) for n in w.names}
-
+def measure_step(suite: Suite, w: Workload, has_fbgemm: bool) -> None:
     case = {**w.case, "op": "forward, backward, optimizer"}
-    suite.speed_up("E4", {**case, "optimizer": "adagrad"}, lambda: step(mine), step_of_torch, close)
-    mine = w.ours("rowwise_adagrad")
-    check_rowwise(w, mine, step)
+    ours = Hypertower(w, "adagrad")
+    theirs = Torch(w, ours.rows(), True)
+    suite.speed_up("E4", {**case, "optimizer": "adagrad", "peer": "torch"}, ours.step, theirs.step,
+                   close)
+    ours = Hypertower(w)
+    check_rowwise(w, ours)
     # Another rule, so the two answers differ: ours was compared just now.
-    suite.speed_up("E4", {**case, "optimizer": "rowwise_adagrad against adagrad"},
-                   lambda: step(mine), step_of_torch, lambda *_: None)
+    suite.speed_up("E4", {**case, "optimizer": "rowwise_adagrad against adagrad", "peer": "torch"},
+                   ours.step, theirs.step, lambda *_: None)
+    del theirs
+    gc.collect()
+    if has_fbgemm:
+        ours = Hypertower(w)
+        suite.speed_up("E4", {**case, "optimizer": "rowwise_adagrad", "peer": "fbgemm"},
+                       ours.step, Fbgemm(w, ours.rows(), True).step, close)
 
 
-def check_rowwise(w: Workload, mine: ops.EmbeddingTables,
-                  step: Callable[[ops.EmbeddingTables], Vectors]) -> None:
+def check_rowwise(w: Workload, ours: Hypertower) -> None:
     """A first step: the state of a row is its mean squared gradient."""
     name = w.names[0]
-    before = mine.weight(name).clone()
-    after = step(mine)[name]
+    before = ours.rows()[name].clone()
+    after = ours.step()[name]
     gradient = torch.zeros_like(before).index_add_(
-        0, w.ids[name], w.gradient.repeat_interleave(w.offsets.diff(), 0))
-    rate = 0.01 / (gradient.square().mean(1, keepdim=True).sqrt() + 1e-10)
+        0, w.batches[0][name], w.gradient.repeat_interleave(w.offsets.diff(), 0))
+    rate = LR / (gradient.square().mean(1, keepdim=True).sqrt() + EPS)
     torch.testing.assert_close(after, before - rate * gradient, rtol=1e-4, atol=1e-5)
+
+
+def backward_seconds(suite: Suite, w: Workload, optimizer: str) -> float:
+    """Median of the backward pass alone: plan, sums and steps."""
+    ours = Hypertower(w, optimizer)
+    times: list[float] = []
+    end = time.perf_counter() + suite.seconds
+    while len(times) < 5 or time.perf_counter() < end:
+        backward = ours.backward()
+        start = time.perf_counter()
+        backward()
+        times.append(time.perf_counter() - start)
+    return median(times[1:])
+
+
+def measure_floor(suite: Suite, shape: Shape) -> None:
+    """A backward pass over its floor and over that of other ids, and the optimizers compared."""
+    floors = Floors(torch.get_num_threads())
+    seconds: dict[float, float] = {}
+    for alpha in (*ALPHAS, float("inf")):
+        w = Workload(shape, alpha, suite.device)
+        before = floors.measure().read_wall
+        seconds[alpha] = backward_seconds(suite, w, "rowwise_adagrad")
+        rate = max(before, floors.measure().read_wall)
+        case = {**w.case, "op": "backward, optimizer"}
+        if alpha in ALPHAS:
+            floor = w.step_bytes() / rate
+            suite.add("E4", {**case, "what": "time over floor", "optimizer": "rowwise_adagrad"},
+                      seconds[alpha] / floor, "x", "lower", True, seconds[alpha],
+                      floor_seconds=floor)
+        if alpha in (1.15, float("inf")):
+            suite.add("R6", {**case, "what": "time over uniform"}, seconds[alpha] / seconds[0],
+                      "x", "lower", True, seconds[alpha])
+    w = Workload(shape, 0, suite.device)
+    times = {o: backward_seconds(suite, w, o) for o in OPTIMIZERS}
+    slowest, fastest = max(times, key=times.__getitem__), min(times, key=times.__getitem__)
+    suite.add("E4", {**w.case, "op": "backward, optimizer", "what": "slowest over fastest",
+                     "slowest": slowest, "fastest": fastest},
+              times[slowest] / times[fastest], "x", "lower", True, times[slowest])
 
 
 def main() -> None:
     suite = Suite(__doc__ or "")
     torch.manual_seed(1)
-    shapes = ([(1, 100_000, 64, 2048, 20), (26, 5_000, 32, 256, 10)] if suite.quick else
-              [(1, 1_000_000, 128, 8192, 20), (26, 100_000, 64, 2048, 10)])
-    if suite.device == "cuda" and not suite.quick:
-        shapes.append((1, 10_000_000, 128, 65_536, 20))
+    has_fbgemm = suite.device == "cpu" and importlib.util.find_spec("fbgemm_gpu") is not None
+    if suite.device == "cpu" and not has_fbgemm:
+        suite.add("E4", {"peer": "fbgemm", "what": "not installed here"}, None, "x", "higher",
+                  False)
+    shapes = QUICK if suite.quick else CPU if suite.device == "cpu" else CUDA
     for shape in shapes:
-        for alpha in (0, 1.05, 1.15):
-            measure(suite, Workload(suite, *shape, alpha))
+        for alpha in ALPHAS:
+            w = Workload(shape, alpha, suite.device)
+            measure_lookup(suite, w, has_fbgemm)
+            measure_step(suite, w, has_fbgemm)
+            del w
+            gc.collect()
+    if suite.device == "cpu":
+        measure_floor(suite, shapes[0])
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from chart import bars
+
 from .cases import PEERS
-from .chart import bars
 from .scores import target
 
 Row = dict[str, Any]  # as in the JSON file
