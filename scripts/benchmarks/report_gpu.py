@@ -24,6 +24,7 @@ FIGURES = {
     "S4": "torch's time / ours", "S5": "filtered / unfiltered time", "S7": "K = 1024 / K = 10",
     "S8": "bits other than the CPU's", "S11": "p99 / p50", "E3": "lookup: torch's time / ours",
     "E4": "training step: torch's time / ours", "L2": "softmax loss: torch's time / ours",
+    "L3": "softmax loss, sampled columns: torch's time / ours",
 }
 
 
