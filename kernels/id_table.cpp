@@ -1,0 +1,229 @@
+#include "kernels/id_table.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <unordered_map>
+
+#include "kernels/error.h"
+#include "kernels/id_table_layout.h"
+#include "kernels/parallel.h"
+
+namespace hypertower {
+namespace {
+
+using id_table::kBucketRows;
+
+constexpr int64_t kMaxRows = (int64_t{1} << 31) - kBucketRows;
+constexpr int64_t kMaxSightings = std::numeric_limits<uint8_t>::max();
+constexpr int64_t kGrain = 4096;  // ids
+
+int64_t in_range(const char* what, int64_t value, int64_t high) {
+  if (value < 1 || value > high) {
+    throw Error(ErrorKind::kArgument, "id table: expected " + std::string(what) + " from 1 to " +
+                                          std::to_string(high) + ", got " + std::to_string(value) +
+                                          ".");
+  }
+  return value;
+}
+
+void prefetch(const void* p) {
+  __builtin_prefetch(p, 0, 3);
+}
+
+}  // namespace
+
+IdTable::Sightings::Sightings(int64_t rows)
+    : counters_(std::bit_ceil(static_cast<uint64_t>(8 * rows))) {}
+
+int64_t IdTable::Sightings::add(uint64_t hash, int64_t times) {
+  const uint64_t mask = counters_.size() - 1;
+  uint8_t& a = counters_[hash & mask];
+  uint8_t& b = counters_[(hash >> 32) & mask];
+  const auto seen = static_cast<uint8_t>(std::min<int64_t>(kMaxSightings, std::min(a, b) + times));
+  a = std::max(a, seen);
+  b = std::max(b, seen);
+  added_ += times;
+  if (added_ >= static_cast<int64_t>(counters_.size())) {
+    for (uint8_t& counter : counters_) counter /= 2;
+    added_ /= 2;
+  }
+  return seen;
+}
+
+IdTable::IdTable(const IdTableOptions& options) : options_(options) {
+  const int64_t wanted = in_range("rows", options.rows, kMaxRows);
+  in_range("admit_after", options.admit_after, kMaxSightings);
+  const auto rows = static_cast<size_t>((wanted + kBucketRows - 1) / kBucketRows * kBucketRows);
+  memory_ = HugeBuffer(rows * (1 + sizeof(int64_t)));
+  keys_ = {reinterpret_cast<int64_t*>(memory_.data()), rows};
+  digests_ = {reinterpret_cast<uint8_t*>(keys_.data() + rows), rows};
+  if (options.eviction != Eviction::kNone) {
+    last_used_.resize(rows);
+    uses_.resize(rows);
+  }
+  if (options.admit_after > 1) sightings_.emplace_back(static_cast<int64_t>(rows));
+}
+
+// Bit k: slot k of the bucket has this digest.
+uint32_t IdTable::matches(int64_t bucket, uint8_t digest) const {
+  constexpr uint64_t kLow = 0x7F7F7F7F7F7F7F7FU;
+  const uint64_t pattern = 0x0101010101010101U * digest;
+  uint32_t found = 0;
+  for (int64_t word = 0; word < kBucketRows / 8; ++word) {
+    uint64_t differ;
+    std::memcpy(&differ, digests_.data() + bucket * kBucketRows + word * 8, 8);
+    differ ^= pattern;
+    const uint64_t equal = ~(((differ & kLow) + kLow) | differ | kLow);  // 0x80 in bytes of 0
+    found |= static_cast<uint32_t>((equal >> 7) * 0x0102040810204080U >> 56) << (word * 8);
+  }
+  return found;
+}
+
+int64_t IdTable::row_of(uint64_t hash, int64_t id) const {
+  const int64_t buckets = rows() / kBucketRows;
+  for (const auto bucket_of : {&id_table::first_bucket, &id_table::second_bucket}) {
+    const int64_t bucket = bucket_of(hash, buckets);
+    for (uint32_t slots = matches(bucket, id_table::digest(hash)); slots != 0; slots &= slots - 1) {
+      const int64_t row = bucket * kBucketRows + std::countr_zero(slots);
+      if (keys_[row] == id) return row;
+    }
+  }
+  return -1;
+}
+
+// Bound by the latency of memory: two lines of each id, asked for well before they are read.
+void IdTable::find(std::span<const int64_t> ids, int64_t* rows, int threads) const {
+  constexpr int64_t kTogether = 32;
+  const int64_t buckets = this->rows() / kBucketRows;
+  parallel_for(threads, static_cast<int64_t>(ids.size()), kGrain, [&](int64_t begin, int64_t end) {
+    uint64_t hashes[kTogether];
+    for (int64_t at = begin; at < end; at += kTogether) {
+      const int64_t count = std::min(kTogether, end - at);
+      for (int64_t i = 0; i < count; ++i) {
+        hashes[i] = id_table::hash(ids[at + i]);
+        prefetch(&digests_[id_table::first_bucket(hashes[i], buckets) * kBucketRows]);
+      }
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t bucket = id_table::first_bucket(hashes[i], buckets);
+        const uint32_t slots = matches(bucket, id_table::digest(hashes[i]));
+        if (slots != 0) {
+          prefetch(&keys_[bucket * kBucketRows + std::countr_zero(slots)]);
+        } else {
+          prefetch(&digests_[id_table::second_bucket(hashes[i], buckets) * kBucketRows]);
+        }
+      }
+      for (int64_t i = 0; i < count; ++i) rows[at + i] = row_of(hashes[i], ids[at + i]);
+    }
+  });
+}
+
+// Many threads may use a row at once; what they write does not depend on their order.
+void IdTable::use(int64_t row, int64_t times) {
+  if (last_used_.empty()) return;
+  std::atomic_ref(last_used_[row]).store(step_, std::memory_order_relaxed);
+  const std::atomic_ref<uint32_t> uses(uses_[row]);
+  uint32_t before = uses.load(std::memory_order_relaxed), after = 0;
+  do {
+    after = static_cast<uint32_t>(
+        std::min<int64_t>(std::numeric_limits<uint32_t>::max(), before + times));
+  } while (!uses.compare_exchange_weak(before, after, std::memory_order_relaxed));
+}
+
+// Slots are taken from the front and never freed, so the first `quota` of them say all.
+int64_t IdTable::free_row(int64_t bucket, int64_t quota) const {
+  const auto begin = digests_.begin() + bucket * kBucketRows;
+  const auto found = std::find(begin, begin + quota, 0);
+  return found == begin + quota ? -1 : found - digests_.begin();
+}
+
+int64_t IdTable::victim(int64_t bucket) const {
+  if (options_.eviction == Eviction::kNone) return -1;
+  const auto& value = options_.eviction == Eviction::kLeastRecent ? last_used_ : uses_;
+  int64_t least = -1;
+  for (int64_t row = bucket * kBucketRows; row < (bucket + 1) * kBucketRows; ++row) {
+    if (last_used_[row] != step_ && (least < 0 || value[row] < value[least])) least = row;
+  }
+  return least;
+}
+
+void IdTable::settle(Newcomer& newcomer, int64_t row, IdTableReport& report,
+                     std::vector<IdTableChange>* changes) {
+  const bool evicts = digests_[row] != 0;
+  changes->push_back({row, newcomer.id, evicts, evicts ? keys_[row] : 0});
+  digests_[row] = id_table::digest(id_table::hash(newcomer.id));
+  keys_[row] = newcomer.id;
+  if (!uses_.empty()) uses_[row] = 0;  // the frequency of the former owner is not inherited
+  use(row, newcomer.times);
+  newcomer.row = row;
+  ++report.admitted;
+  ++(evicts ? report.evicted : size_);
+}
+
+std::vector<IdTable::Newcomer> IdTable::newcomers(std::span<const int64_t> ids,
+                                                  const int64_t* rows) const {
+  std::vector<Newcomer> found;
+  std::unordered_map<int64_t, size_t> place;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (rows[i] >= 0) continue;
+    const auto [at, is_new] = place.try_emplace(ids[i], found.size());
+    if (is_new) found.push_back({ids[i]});
+    ++found[at->second].times;
+  }
+  return found;
+}
+
+IdTableReport IdTable::assign(std::span<const int64_t> ids, int64_t* rows,
+                              std::vector<IdTableChange>* changes, int threads) {
+  ++step_;
+  find(ids, rows, threads);
+  parallel_for(threads, static_cast<int64_t>(ids.size()), kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (rows[i] >= 0) use(rows[i], 1);
+    }
+  });
+
+  IdTableReport report;
+  std::vector<Newcomer> fresh = newcomers(ids, rows);
+  if (fresh.empty()) return report;
+  if (!sightings_.empty()) {
+    report.waiting = static_cast<int64_t>(std::erase_if(fresh, [&](const Newcomer& n) {
+      return sightings_[0].add(id_table::hash(n.id), n.times) < options_.admit_after;
+    }));
+  }
+  const auto settle_by = [&](const auto& row_in) {
+    const int64_t buckets = this->rows() / kBucketRows;
+    for (const auto bucket : {&id_table::first_bucket, &id_table::second_bucket}) {
+      for (Newcomer& n : fresh) {
+        if (n.row >= 0) continue;
+        const int64_t row = row_in(bucket(id_table::hash(n.id), buckets));
+        if (row >= 0) settle(n, row, report, changes);
+      }
+    }
+  };
+  for (const int64_t quota : id_table::kQuotas) {
+    settle_by([&](int64_t bucket) { return free_row(bucket, quota); });
+  }
+  settle_by([&](int64_t bucket) { return victim(bucket); });
+  report.failed = std::count_if(fresh.begin(), fresh.end(), [](auto& n) { return n.row < 0; });
+  if (report.admitted > 0) {
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (rows[i] < 0) rows[i] = row_of(id_table::hash(ids[i]), ids[i]);
+    }
+  }
+  return report;
+}
+
+std::vector<std::pair<int64_t, int64_t>> IdTable::entries() const {
+  std::vector<std::pair<int64_t, int64_t>> out;
+  for (int64_t row = 0; row < rows(); ++row) {
+    if (digests_[row] != 0) out.emplace_back(keys_[row], row);
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+}  // namespace hypertower
