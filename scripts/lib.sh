@@ -5,6 +5,9 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="$root/.venv"
 name="$(basename "$0")"
 
+# What a script says of itself is its opening comment.
+case "${1:-}" in -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+
 # Lets ccache share what it compiled between checkouts, such as fresh clones.
 export CCACHE_BASEDIR="$root" CCACHE_NOHASHDIR=true
 

@@ -37,6 +37,15 @@ def test_an_unknown_option_is_wrong_usage(script: str, sentence: str) -> None:
     assert (result.returncode, result.stderr) == (2, sentence)
 
 
+@pytest.mark.parametrize("script", ["setup", "test", "bench", "gpu_check", "quickstart",
+                                    "build_package"])
+def test_help_is_the_opening_comment(script: str) -> None:
+    for option in ("-h", "--help"):
+        result = run(ROOT / "scripts" / script, option)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert f"usage: scripts/{script}" in result.stdout and "#" not in result.stdout
+
+
 def test_bench_names_its_suites() -> None:
     result = run(ROOT / "scripts" / "bench", "top-k")
     assert result.returncode == 2
