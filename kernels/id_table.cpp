@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -11,6 +12,7 @@
 #include "kernels/error.h"
 #include "kernels/id_table_layout.h"
 #include "kernels/parallel.h"
+#include "kernels/stochastic_rounding.h"
 
 namespace hypertower {
 namespace {
@@ -21,11 +23,14 @@ constexpr int64_t kMaxRows = (int64_t{1} << 31) - kBucketRows;
 constexpr int64_t kMaxSightings = std::numeric_limits<uint8_t>::max();
 constexpr int64_t kGrain = 4096;  // ids
 
+[[noreturn]] void fail(const std::string& message) {
+  throw Error(ErrorKind::kArgument, message);
+}
+
 int64_t in_range(const char* what, int64_t value, int64_t high) {
   if (value < 1 || value > high) {
-    throw Error(ErrorKind::kArgument, "id table: expected " + std::string(what) + " from 1 to " +
-                                          std::to_string(high) + ", got " + std::to_string(value) +
-                                          ".");
+    fail("id table: expected " + std::string(what) + " from 1 to " + std::to_string(high) +
+         ", got " + std::to_string(value) + ".");
   }
   return value;
 }
@@ -36,20 +41,26 @@ void prefetch(const void* p) {
 
 }  // namespace
 
-IdTable::Sightings::Sightings(int64_t rows)
-    : counters_(std::bit_ceil(static_cast<uint64_t>(8 * rows))) {}
+void initial_row(int64_t id, uint64_t seed, std::span<float> row) {
+  const uint32_t key = rounding::row_key(rounding::step_key(seed, 0), id);
+  const float width = 1.0F / std::sqrt(static_cast<float>(row.size()));
+  for (size_t c = 0; c < row.size(); ++c) {
+    const uint32_t bits = rounding::random_bits(key, static_cast<uint32_t>(c)) >> 8;  // 24 of them
+    row[c] = width * (static_cast<float>(bits) * 0x1p-23F - 1.0F);
+  }
+}
 
 int64_t IdTable::Sightings::add(uint64_t hash, int64_t times) {
-  const uint64_t mask = counters_.size() - 1;
-  uint8_t& a = counters_[hash & mask];
-  uint8_t& b = counters_[(hash >> 32) & mask];
+  const uint64_t mask = counters.size() - 1;
+  uint8_t& a = counters[hash & mask];
+  uint8_t& b = counters[(hash >> 32) & mask];
   const auto seen = static_cast<uint8_t>(std::min<int64_t>(kMaxSightings, std::min(a, b) + times));
   a = std::max(a, seen);
   b = std::max(b, seen);
-  added_ += times;
-  if (added_ >= static_cast<int64_t>(counters_.size())) {
-    for (uint8_t& counter : counters_) counter /= 2;
-    added_ /= 2;
+  added += times;
+  if (added >= static_cast<int64_t>(counters.size())) {
+    for (uint8_t& counter : counters) counter /= 2;
+    added /= 2;
   }
   return seen;
 }
@@ -65,7 +76,37 @@ IdTable::IdTable(const IdTableOptions& options) : options_(options) {
     last_used_.resize(rows);
     uses_.resize(rows);
   }
-  if (options.admit_after > 1) sightings_.emplace_back(static_cast<int64_t>(rows));
+  if (options.admit_after > 1) sightings_.counters.resize(std::bit_ceil(8 * rows));
+}
+
+IdTable::IdTable(const IdTableOptions& options, const Saved& saved) : IdTable(options) {
+  const size_t used = last_used_.empty() ? 0 : saved.ids.size();
+  if (saved.rows.size() != saved.ids.size() || saved.last_used.size() != used ||
+      saved.uses.size() != used || saved.sightings.size() != sightings_.counters.size()) {
+    fail("id table: what was saved is of a table with other options.");
+  }
+  const int64_t buckets = rows() / kBucketRows;
+  for (size_t i = 0; i < saved.ids.size(); ++i) {
+    const int64_t row = saved.rows[i];
+    const uint64_t hash = id_table::hash(saved.ids[i]);
+    const bool is_place = row >= 0 && row < rows() &&
+                          (row / kBucketRows == id_table::first_bucket(hash, buckets) ||
+                           row / kBucketRows == id_table::second_bucket(hash, buckets));
+    if (!is_place || digests_[row] != 0 || (i > 0 && saved.ids[i] <= saved.ids[i - 1])) {
+      fail("id table: id " + std::to_string(saved.ids[i]) + " cannot have row " +
+           std::to_string(row) + " of " + std::to_string(rows()) +
+           ": what was saved is damaged or of a table with another number of rows.");
+    }
+    digests_[row] = id_table::digest(hash);
+    keys_[row] = saved.ids[i];
+    if (used > 0) {
+      last_used_[row] = saved.last_used[i];
+      uses_[row] = saved.uses[i];
+    }
+  }
+  size_ = static_cast<int64_t>(saved.ids.size());
+  step_ = saved.step;
+  sightings_ = {saved.sightings, saved.sighted};
 }
 
 // Bit k: slot k of the bucket has this digest.
@@ -178,7 +219,6 @@ std::vector<IdTable::Newcomer> IdTable::newcomers(std::span<const int64_t> ids,
 
 IdTableReport IdTable::assign(std::span<const int64_t> ids, int64_t* rows,
                               std::vector<IdTableChange>* changes, int threads) {
-  ++step_;
   find(ids, rows, threads);
   parallel_for(threads, static_cast<int64_t>(ids.size()), kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -189,9 +229,9 @@ IdTableReport IdTable::assign(std::span<const int64_t> ids, int64_t* rows,
   IdTableReport report;
   std::vector<Newcomer> fresh = newcomers(ids, rows);
   if (fresh.empty()) return report;
-  if (!sightings_.empty()) {
+  if (!sightings_.counters.empty()) {
     report.waiting = static_cast<int64_t>(std::erase_if(fresh, [&](const Newcomer& n) {
-      return sightings_[0].add(id_table::hash(n.id), n.times) < options_.admit_after;
+      return sightings_.add(id_table::hash(n.id), n.times) < options_.admit_after;
     }));
   }
   const auto settle_by = [&](const auto& row_in) {
@@ -217,13 +257,24 @@ IdTableReport IdTable::assign(std::span<const int64_t> ids, int64_t* rows,
   return report;
 }
 
-std::vector<std::pair<int64_t, int64_t>> IdTable::entries() const {
-  std::vector<std::pair<int64_t, int64_t>> out;
+IdTable::Saved IdTable::save() const {
+  std::vector<int64_t> taken;
   for (int64_t row = 0; row < rows(); ++row) {
-    if (digests_[row] != 0) out.emplace_back(keys_[row], row);
+    if (digests_[row] != 0) taken.push_back(row);
   }
-  std::sort(out.begin(), out.end());
-  return out;
+  std::sort(taken.begin(), taken.end(), [&](int64_t a, int64_t b) { return keys_[a] < keys_[b]; });
+  Saved saved;
+  for (const int64_t row : taken) {
+    saved.ids.push_back(keys_[row]);
+    saved.rows.push_back(row);
+    if (last_used_.empty()) continue;
+    saved.last_used.push_back(last_used_[row]);
+    saved.uses.push_back(uses_[row]);
+  }
+  saved.step = step_;
+  saved.sightings = sightings_.counters;
+  saved.sighted = sightings_.added;
+  return saved;
 }
 
 }  // namespace hypertower

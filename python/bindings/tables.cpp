@@ -1,17 +1,22 @@
 #include "python/bindings/tables.h"
 
+#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "kernels/embedding.h"
 #include "kernels/error.h"
 #include "kernels/huge_buffer.h"
+#include "kernels/id_table.h"
 #include "python/bindings/memory.h"
 
 namespace hypertower::bindings {
@@ -65,6 +70,100 @@ struct LookupMemory {
   Bags bags() const { return bindings::bags(ids, offsets, weights, name.c_str()); }
 };
 
+Eviction eviction(const std::string& name) {
+  using enum Eviction;
+  return by_name<Eviction, 3>(
+      "evict", name,
+      {{{"none", kNone}, {"least_recent", kLeastRecent}, {"least_frequent", kLeastFrequent}}});
+}
+
+template <class T>
+py::array_t<T> array(const std::vector<T>& values) {
+  return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+template <class T>
+std::vector<T> member(const py::dict& saved, const char* name) {
+  const auto values = saved[name].cast<py::array_t<T, py::array::c_style | py::array::forcecast>>();
+  return {values.data(), values.data() + values.size()};
+}
+
+py::dict to_dict(const IdTable::Saved& saved) {
+  py::dict out;
+  out["ids"] = array(saved.ids);
+  out["rows"] = array(saved.rows);
+  out["last_used"] = array(saved.last_used);
+  out["uses"] = array(saved.uses);
+  out["step"] = saved.step;
+  out["sightings"] = array(saved.sightings);
+  out["sighted"] = saved.sighted;
+  return out;
+}
+
+IdTable::Saved from_dict(const py::dict& saved) {
+  return {member<int64_t>(saved, "ids"),        member<int64_t>(saved, "rows"),
+          member<uint32_t>(saved, "last_used"), member<uint32_t>(saved, "uses"),
+          saved["step"].cast<uint32_t>(),       member<uint8_t>(saved, "sightings"),
+          saved["sighted"].cast<int64_t>()};
+}
+
+std::span<const int64_t> ids_of(const Memory& ids) {
+  return {pointer<const int64_t>(ids), static_cast<size_t>(length(ids))};
+}
+
+void bind_id_table(py::module_& m) {
+  m.def(
+      "initial_rows",
+      [](const std::vector<int64_t>& ids, int64_t dim, uint64_t seed) {
+        py::array_t<float> rows({static_cast<py::ssize_t>(ids.size()), dim});
+        for (size_t i = 0; i < ids.size(); ++i) {
+          initial_row(
+              ids[i], seed,
+              {rows.mutable_data(static_cast<py::ssize_t>(i), 0), static_cast<size_t>(dim)});
+        }
+        return rows;
+      },
+      py::arg("ids"), py::arg("dim"), py::arg("seed"));
+  py::class_<IdTable>(m, "IdTable")
+      .def(py::init([](int64_t rows, int64_t admit_after, const std::string& evict,
+                       const std::optional<py::dict>& saved) {
+             const IdTableOptions options{rows, admit_after, eviction(evict)};
+             return saved ? std::make_unique<IdTable>(options, from_dict(*saved))
+                          : std::make_unique<IdTable>(options);
+           }),
+           py::arg("rows"), py::arg("admit_after"), py::arg("evict"), py::arg("saved"))
+      .def_property_readonly("rows", &IdTable::rows)
+      .def_property_readonly("size", &IdTable::size)
+      .def("begin_step", &IdTable::begin_step)
+      .def("save", [](const IdTable& table) { return to_dict(table.save()); })
+      .def(
+          "find",
+          [](const IdTable& table, const Memory& ids, const Memory& rows, int threads) {
+            const py::gil_scoped_release release;
+            table.find(ids_of(ids), pointer<int64_t>(rows), threads);
+          },
+          py::arg("ids"), py::arg("rows"), py::arg("threads"))
+      // The rows that got owners, their ids, and how many ids lost rows, wait, and failed.
+      .def(
+          "assign",
+          [](IdTable& table, const Memory& ids, const Memory& rows, int threads) {
+            std::vector<IdTableChange> changes;
+            IdTableReport report;
+            {
+              const py::gil_scoped_release release;
+              report = table.assign(ids_of(ids), pointer<int64_t>(rows), &changes, threads);
+            }
+            std::vector<int64_t> changed, owners;
+            for (const IdTableChange& change : changes) {
+              changed.push_back(change.row);
+              owners.push_back(change.id);
+            }
+            return std::tuple(array(changed), array(owners), report.evicted, report.waiting,
+                              report.failed);
+          },
+          py::arg("ids"), py::arg("rows"), py::arg("threads"));
+}
+
 class Plans {
  public:
   Plans(const std::vector<int64_t>& rows, const std::vector<LookupMemory>& lookups,
@@ -82,6 +181,7 @@ class Plans {
 }  // namespace
 
 void bind_tables(py::module_& m) {
+  bind_id_table(m);
   py::class_<TableMemory>(m, "TableMemory")
       .def(py::init<const Memory&, const std::string&, const Memory&, const Memory&>(),
            py::arg("rows"), py::arg("dtype"), py::arg("state0"), py::arg("state1"));

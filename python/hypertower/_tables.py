@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from . import _core
-from ._arguments import shown
+from ._arguments import need_int, shown
 from ._memory import Memory, TorchBackend
 from .errors import ArgumentError
 from .ops import _bag_arrays
@@ -20,7 +20,8 @@ _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: 
 class _Lookup:
     """The ids of one table's features in one forward pass: their bags one after the other."""
 
-    def __init__(self, name: str, b: TorchBackend, parts: list[tuple[Any, Any, Any]]) -> None:
+    def __init__(self, name: str, b: TorchBackend, parts: list[tuple[Any, Any, Any]],
+                 vocabulary: _Vocabulary | None, learn: bool) -> None:
         self.bags = [p[1].shape[0] - 1 for p in parts]
         if len(parts) == 1:
             self.ids, self.offsets, self.weights = parts[0]
@@ -35,8 +36,77 @@ class _Lookup:
             self.weights = torch.cat(
                 [torch.ones(p[0].shape[0], device=b.device) if p[2] is None else p[2]
                  for p in parts]) if weighted else None
+        self.changes: tuple[Any, Any] | None = None
+        if vocabulary is not None:
+            rows, self.changes = vocabulary.rows_of(self.ids, learn)
+            self.ids, self.offsets, self.weights = _without_unknown(rows, self.offsets,
+                                                                    self.weights)
         self.memory = _core.LookupMemory(name, b.memory(self.ids), b.memory(self.offsets),
                                          b.memory(self.weights))
+
+
+def _without_unknown(rows: Any, offsets: Any, weights: Any) -> tuple[Any, Any, Any]:
+    """Bags without the ids that have no row."""
+    known = rows >= 0
+    sound = bool(offsets[0] == 0) and bool(offsets[-1] == rows.shape[0]) and bool(
+        (offsets.diff() >= 0).all())
+    if bool(known.all()) or not sound:  # the kernel says what is wrong with offsets
+        return rows, offsets, weights
+    kept = torch.cat([known.new_zeros(1, dtype=torch.int64), known.cumsum(0)])
+    return rows[known], kept[offsets], None if weights is None else weights[known]
+
+
+class _Vocabulary:
+    """Which row of a table each id has; learns ids as they come."""
+
+    def __init__(self, table: str, rows: int, options: Mapping[str, Any]) -> None:
+        known = {"admit_after": 1, "evict": "none"}
+        for name in options:
+            if name not in known:
+                raise ArgumentError(f"dynamic: unknown option '{name}' of table '{table}'; known "
+                                    "are 'admit_after', 'evict'.")
+        merged = {**known, **options}
+        self._options = (rows, need_int("admit_after", merged["admit_after"], 1, 255),
+                         merged["evict"])
+        self.ids = _core.IdTable(*self._options, None)
+        self.counts = {"admitted": 0, "evicted": 0, "failed": 0}
+
+    def rows_of(self, ids: Any, learn: bool) -> tuple[Any, tuple[Any, Any] | None]:
+        """Rows, -1 where an id has none; and the rows that got owners with their ids."""
+        host = ids.cpu()
+        rows = torch.empty_like(host)
+        b = TorchBackend(host)
+        where = b.memory(host), b.memory(rows), b.place(None)[1]
+        if not learn:
+            self.ids.find(*where)
+            return rows.to(ids.device), None
+        changed, owners, evicted, _, failed = self.ids.assign(*where)
+        self.counts["admitted"] += len(changed)
+        self.counts["evicted"] += evicted
+        self.counts["failed"] += failed
+        return rows.to(ids.device), (torch.from_numpy(changed), owners)
+
+    def save(self) -> dict[str, Any]:
+        def tensor(value: Any) -> Any:
+            if not hasattr(value, "dtype"):
+                return value
+            return torch.from_numpy(value.astype("int64") if value.dtype == "uint32" else value)
+
+        saved = {name: tensor(value) for name, value in self.ids.save().items()}
+        return {**saved, "counts": dict(self.counts)}
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        arrays = {name: value.numpy() if isinstance(value, torch.Tensor) else value
+                  for name, value in saved.items() if name != "counts"}
+        self.ids = _core.IdTable(*self._options, arrays)
+        self.counts = dict(saved["counts"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_options": self._options, "saved": self.save()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._options = state["_options"]
+        self.load(state["saved"])
 
 
 class _Step(torch.autograd.Function):
@@ -72,12 +142,21 @@ class EmbeddingTables(torch.nn.Module):
     does not name stand still), with `weight_decay` decoupled, on touched rows. `lr` may be set
     between steps. `state_dict()` holds rows, optimizer state and the number of steps.
 
+    dynamic: table -> {"admit_after": 1, "evict": "none"}, for tables whose ids are any 64-bit
+    numbers: an id gets a row once it was seen `admit_after` times in training, its first weights
+    drawn by `seed` and id. A full table takes in nobody, or with evict "least_recent" or
+    "least_frequent" the rows of other ids, whose weights and optimizer state begin anew; rows that
+    a backward pass still has to update are never taken. An id without a row adds nothing to its
+    bag and does not count in its mean. In `eval()` or without gradients nothing is learned.
+    `vocabulary(table)` tells what is known.
+
     forward: feature -> ids [bags, length], or (ids, offsets), or (ids, offsets, weights), as in
     `ops.embedding_bag`. Returns float32 vectors by feature.
     """
 
     def __init__(self, tables: Mapping[str, tuple[int, int]], *,
-                 features: Mapping[str, str] | None = None, mode: str = "sum",
+                 features: Mapping[str, str] | None = None,
+                 dynamic: Mapping[str, Mapping[str, Any]] | None = None, mode: str = "sum",
                  dtype: torch.dtype = torch.float32, optimizer: str = "rowwise_adagrad",
                  lr: float = 0.01, eps: float = 1e-8, betas: tuple[float, float] = (0.9, 0.999),
                  weight_decay: float = 0.0, seed: int = 0, threads: int | None = None,
@@ -97,7 +176,15 @@ class EmbeddingTables(torch.nn.Module):
         self._memories: dict[str, tuple[Any, _core.TableMemory]] = {}  # what it was made of, and it
         self._dtype = _DTYPES[dtype]
         self._names = list(tables)
-        self._shapes = dict(tables)
+        self._vocabularies: dict[str, _Vocabulary] = {}
+        for table, options in (dynamic or {}).items():
+            if table not in tables:
+                raise ArgumentError(f"dynamic: unknown table '{table}'; known are "
+                                    f"{', '.join(map(repr, tables))}.")
+            self._vocabularies[table] = _Vocabulary(table, tables[table][0], options)
+        tables = {n: (self._vocabularies[n].ids.rows if n in self._vocabularies else rows, dim)
+                  for n, (rows, dim) in tables.items()}
+        self._shapes, self._begins = tables, False
         generator = torch.Generator().manual_seed(seed)
         for i, (rows, dim) in enumerate(tables.values()):
             weight = torch.empty(rows, dim, dtype=dtype, device=device)
@@ -117,11 +204,21 @@ class EmbeddingTables(torch.nn.Module):
         super().__setstate__(state)
         self._rule = _core.OptimizerStep(*self._settings)
 
-    def get_extra_state(self) -> dict[str, int]:
-        return {"steps": self.steps}
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"steps": self.steps,
+                "vocabularies": {n: v.save() for n, v in self._vocabularies.items()}}
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        self.steps = state["steps"]
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.steps, self._begins = state["steps"], True  # no gradient is under way
+        for name, saved in state["vocabularies"].items():
+            self._vocabularies[name].load(saved)
+
+    def vocabulary(self, table: str) -> dict[str, Any]:
+        """Of a dynamic table: `ids` ascending and their `rows`, and how many ids have been
+        admitted, evicted, and refused for want of a row so far."""
+        vocabulary = self._vocabularies[table]
+        saved = vocabulary.save()
+        return {"ids": saved["ids"], "rows": saved["rows"], **vocabulary.counts}
 
     def weight(self, table: str) -> torch.Tensor:
         """The rows of a table [rows, dim]."""
@@ -137,8 +234,17 @@ class EmbeddingTables(torch.nn.Module):
         of_table: dict[str, list[str]] = {}
         for feature in bags:
             of_table.setdefault(self.features[feature], []).append(feature)
-        lookups = [_Lookup("+".join(features), b, [_parts(b, f, bags[f]) for f in features])
-                   for features in of_table.values()]
+        learn = self.training and torch.is_grad_enabled()
+        if learn and self._begins:
+            for vocabulary in self._vocabularies.values():
+                vocabulary.ids.begin_step()
+            self._begins = False
+        lookups = [_Lookup("+".join(features), b, [_parts(b, f, bags[f]) for f in features],
+                           self._vocabularies.get(table), learn)
+                   for table, features in of_table.items()]
+        for table, lookup in zip(of_table, lookups, strict=True):
+            if lookup.changes is not None:
+                self._begin_rows(table, *lookup.changes)
         anchor = self._anchor.detach().requires_grad_() if torch.is_grad_enabled() else self._anchor
         outs = _Step.apply(anchor, self, list(of_table), lookups)
         vectors = {}
@@ -146,6 +252,19 @@ class EmbeddingTables(torch.nn.Module):
             parts = (out,) if len(features) == 1 else out.split(lookup.bags)
             vectors.update(zip(features, parts, strict=True))
         return {feature: vectors[feature] for feature in bags}
+
+    @torch.no_grad()
+    def _begin_rows(self, name: str, rows: Any, ids: Any) -> None:
+        """First weights and empty optimizer state for rows that belong to these ids now."""
+        if not len(ids):
+            return
+        place = self._names.index(name)
+        drawn = torch.from_numpy(_core.initial_rows(ids, self._shapes[name][1], self._settings[-1]))
+        rows = rows.to(self._anchor.device)
+        weight = self._buffers[f"weight{place}"]
+        weight.index_copy_(0, rows, drawn.to(weight))
+        for state in ("state0_", "state1_"):
+            self._buffers[f"{state}{place}"].index_fill_(0, rows, 0.0)
 
     def _memory(self, name: str) -> _core.TableMemory:
         i = self._names.index(name)
@@ -183,6 +302,7 @@ class EmbeddingTables(torch.nn.Module):
         _core.embedding_step([self._memory(n) for n in names], memories, plans, self.mode,
                              [b.memory(g) for g in gradients], self._rule, place)
         self.steps += 1
+        self._begins = True
 
 
 def _parts(b: TorchBackend, feature: str, bags: Any) -> tuple[Any, Any, Any]:

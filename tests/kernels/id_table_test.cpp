@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <map>
 #include <random>
@@ -30,6 +31,7 @@ struct Step {
 Step assign(IdTable& table, const Ids& ids, int threads = 1) {
   Step step;
   step.rows.resize(ids.size());
+  table.begin_step();
   step.report = table.assign(ids, step.rows.data(), &step.changes, threads);
   return step;
 }
@@ -38,6 +40,16 @@ Ids find(const IdTable& table, const Ids& ids) {
   Ids rows(ids.size());
   table.find(ids, rows.data());
   return rows;
+}
+
+void expect_equal(const IdTable::Saved& a, const IdTable::Saved& b) {
+  EXPECT_EQ(a.ids, b.ids);
+  EXPECT_EQ(a.rows, b.rows);
+  EXPECT_EQ(a.last_used, b.last_used);
+  EXPECT_EQ(a.uses, b.uses);
+  EXPECT_EQ(a.step, b.step);
+  EXPECT_EQ(a.sightings, b.sightings);
+  EXPECT_EQ(a.sighted, b.sighted);
 }
 
 // What kernels/id_table.h says, with admit_after = 1, word for word.
@@ -134,8 +146,8 @@ TEST(IdTable, FollowsTheModel) {
         ASSERT_EQ(assign(on_threads, ids, 4).rows, got.rows);
         ASSERT_EQ(find(table, ids), got.rows);
       }
-      EXPECT_EQ(table.entries(), on_threads.entries());
-      EXPECT_EQ(static_cast<int64_t>(table.entries().size()), table.size());
+      expect_equal(table.save(), on_threads.save());
+      EXPECT_EQ(static_cast<int64_t>(table.save().ids.size()), table.size());
     }
   }
 }
@@ -173,6 +185,41 @@ TEST(IdTable, ChangesAndReportAddUp) {
     EXPECT_EQ(got.report.failed, static_cast<int64_t>(without.size()));
   }
   EXPECT_EQ(static_cast<int64_t>(owner.size()), table.size());
+}
+
+TEST(IdTable, KeepsWhatWasUsedSinceTheStepBegan) {
+  IdTable table({32, 1, Eviction::kLeastRecent});
+  Ids ids(32);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int64_t>(i);
+  assign(table, ids);
+  std::vector<IdTableChange> changes;
+  int64_t row = 0;
+  const Ids stranger = {100};
+  EXPECT_EQ(table.assign(stranger, &row, &changes).failed, 1);
+  EXPECT_EQ(row, -1);
+  table.begin_step();
+  EXPECT_EQ(table.assign(stranger, &row, &changes).evicted, 1);
+  EXPECT_EQ(row, 0) << "of the least recent the lowest row";
+}
+
+TEST(IdTable, FirstWeightsAreThoseOfTheId) {
+  std::vector<float> row(64), again(64), other(64);
+  double sum = 0;
+  for (int64_t id = -500; id < 500; ++id) {
+    initial_row(id, 7, row);
+    initial_row(id, 7, again);
+    initial_row(id + 1, 7, other);
+    EXPECT_EQ(row, again);
+    EXPECT_NE(row, other);
+    for (const float x : row) {
+      EXPECT_LE(std::abs(x), 0.125F);
+      sum += x;
+    }
+  }
+  EXPECT_NEAR(sum / 64'000, 0.0, 0.002);
+  initial_row(3, 8, row);
+  initial_row(3, 7, again);
+  EXPECT_NE(row, again);
 }
 
 TEST(IdTable, TakesEveryId) {
@@ -230,9 +277,31 @@ TEST(IdTable, WithoutEvictionAFullTableSaysSo) {
   EXPECT_EQ(table.size(), 32);
 }
 
-std::string complaint(const IdTableOptions& options) {
+TEST(IdTable, GoesOnWhereItWasSaved) {
+  for (const Eviction eviction : kEvictions) {
+    for (const int64_t admit_after : {1, 3}) {
+      const IdTableOptions options{160, admit_after, eviction};
+      IdTable whole(options);
+      std::mt19937_64 random(3);
+      const auto batch = [&] {
+        Ids ids(90);
+        for (int64_t& id : ids) id = static_cast<int64_t>(random() % 400) - 200;
+        return ids;
+      };
+      for (int step = 0; step < 20; ++step) assign(whole, batch());
+      IdTable resumed(options, whole.save());
+      for (int step = 0; step < 20; ++step) {
+        const Ids ids = batch();
+        ASSERT_EQ(assign(resumed, ids).rows, assign(whole, ids).rows);
+      }
+      expect_equal(resumed.save(), whole.save());
+    }
+  }
+}
+
+std::string complaint(const IdTableOptions& options, const IdTable::Saved& saved = {}) {
   try {
-    const IdTable table(options);
+    const IdTable table(options, saved);
   } catch (const Error& e) {
     return e.what();
   }
@@ -246,6 +315,19 @@ TEST(IdTable, OptionsOutOfRange) {
   EXPECT_EQ(complaint({5, 0}), "id table: expected admit_after from 1 to 255, got 0.");
   EXPECT_EQ(complaint({5, 256}), "id table: expected admit_after from 1 to 255, got 256.");
   EXPECT_EQ(IdTable({33}).rows(), 64);
+
+  IdTable table({64});
+  assign(table, {5, 6});
+  IdTable::Saved saved = table.save();
+  EXPECT_EQ(complaint({64}, saved), "");
+  EXPECT_EQ(complaint({64, 2}, saved),
+            "id table: what was saved is of a table with other options.");
+  for (const int64_t row : {int64_t{-1}, int64_t{64}, saved.rows[0]}) {
+    saved.rows[1] = row;
+    EXPECT_EQ(complaint({64}, saved), "id table: id 6 cannot have row " + std::to_string(row) +
+                                          " of 64: what was saved is damaged or of a table with "
+                                          "another number of rows.");
+  }
 }
 
 }  // namespace

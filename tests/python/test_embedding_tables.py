@@ -162,6 +162,119 @@ def test_converted_tables_are_refused() -> None:
             convert(tables)({"item": torch.tensor([[1]])})
 
 
+def step_on(tables: Any, ids: Any, gradient: float = 1.0) -> Any:
+    vectors = tables({"item": ids})["item"]
+    (gradient * vectors).sum().backward()
+    return vectors.detach()
+
+
+def test_dynamic_ids_train_as_rows_would() -> None:
+    settings: dict[str, Any] = {"mode": "mean", "lr": 0.1, "optimizer": "adagrad"}
+    dynamic = ht.ops.EmbeddingTables({"item": (200, 6)}, dynamic={"item": {}}, **settings)
+    fixed = ht.ops.EmbeddingTables({"item": (224, 6)}, **settings)
+    assert dynamic.weight("item").shape == (224, 6), "whole buckets of 32 rows"
+    rows: dict[int, int] = {}
+    for step in range(20):
+        places, offsets = bags_of(100, 30, step)
+        ids = places * 982_451_653 - 2**62  # any 64-bit numbers
+        vectors = dynamic({"item": (ids, offsets)})["item"]
+        known = dynamic.vocabulary("item")
+        new = dict(zip(known["ids"].tolist(), known["rows"].tolist(), strict=True))
+        for i, row in new.items():  # begin with what the dynamic table drew
+            if i not in rows:
+                fixed.weight("item")[row] = dynamic.weight("item")[row]
+        assert rows.items() <= new.items(), "nobody's row changes"
+        rows = new
+        mapped = torch.tensor([rows[i] for i in ids.tolist()], dtype=torch.int64)
+        same = fixed({"item": (mapped, offsets)})["item"]
+        torch.testing.assert_close(vectors, same, rtol=0, atol=0)
+        for out in (vectors, same):
+            out.square().sum().backward()
+        at = torch.tensor(sorted(rows.values()))
+        torch.testing.assert_close(dynamic.weight("item")[at], fixed.weight("item")[at], rtol=0,
+                                   atol=0)
+
+
+def test_rare_ids_wait_and_add_nothing() -> None:
+    tables = ht.ops.EmbeddingTables({"item": (64, 3)}, mode="mean",
+                                    dynamic={"item": {"admit_after": 2}})
+    assert torch.equal(step_on(tables, torch.tensor([[7], [8]])), torch.zeros(2, 3))
+    vectors = step_on(tables, torch.tensor([[7, 9], [9, 10]]))
+    known = tables.vocabulary("item")
+    assert known["ids"].tolist() == [7, 9] and known["admitted"] == 2
+    assert vectors.abs().min() > 0, "the mean of a bag is that of its known ids"
+    tables.eval()
+    frozen = tables.weight("item").clone()
+    assert torch.equal(tables({"item": torch.tensor([[11], [11]])})["item"], torch.zeros(2, 3))
+    with torch.no_grad():
+        tables.train()({"item": torch.tensor([[11], [11]])})
+    assert tables.vocabulary("item")["ids"].tolist() == [7, 9]
+    assert torch.equal(tables.weight("item"), frozen)
+
+
+@pytest.mark.parametrize("evict", ["least_recent", "least_frequent"])
+def test_evicted_rows_begin_anew(evict: str) -> None:
+    tables = ht.ops.EmbeddingTables({"item": (32, 4)}, dynamic={"item": {"evict": evict}}, lr=0.5)
+    first = torch.arange(32).reshape(-1, 1)
+    drawn = step_on(tables, first)
+    for _ in range(3):
+        step_on(tables, first[1:])
+    step_on(tables, torch.tensor([[1000]]))
+    known = tables.vocabulary("item")
+    assert known["evicted"] == 1 and 0 not in known["ids"] and 1000 in known["ids"]
+    back = step_on(tables, torch.tensor([[0]]))
+    assert torch.equal(back[0], drawn[0]), "first weights are those of the id"
+    row = known["rows"][known["ids"].tolist().index(5)]
+    assert tables.state_dict()["state0_0"][row] > 3.9, "others keep their state"
+
+
+def test_rows_wait_for_their_gradients() -> None:
+    tables = ht.ops.EmbeddingTables({"item": (32, 4)}, dynamic={"item": {"evict": "least_recent"}})
+    vectors = tables({"item": torch.arange(32).reshape(-1, 1)})["item"]
+    stranger = tables({"item": torch.tensor([[77]])})["item"]
+    assert torch.equal(stranger, torch.zeros(1, 4)) and tables.vocabulary("item")["failed"] == 1
+    vectors.sum().backward()
+    assert step_on(tables, torch.tensor([[77]])).abs().min() > 0
+
+
+def test_a_vocabulary_is_saved_with_its_table(tmp_path: Any) -> None:
+    def make() -> Any:
+        return ht.ops.EmbeddingTables({"item": (64, 4)}, seed=3, dynamic={
+            "item": {"admit_after": 2, "evict": "least_recent"}})
+
+    tables = make()
+    for step in range(10):
+        step_on(tables, bags_of(90, 40, step))
+    torch.save(tables.state_dict(), tmp_path / "tables.pt")
+    loaded = make()
+    loaded.load_state_dict(torch.load(tmp_path / "tables.pt", weights_only=True))
+    for again in (loaded, copy.deepcopy(tables), pickle.loads(pickle.dumps(tables))):
+        original = copy.deepcopy(tables)
+        for step in range(10, 15):
+            torch.testing.assert_close(step_on(again, bags_of(90, 40, step)),
+                                       step_on(original, bags_of(90, 40, step)), rtol=0, atol=0)
+        assert again.vocabulary("item")["ids"].tolist() == original.vocabulary(
+            "item")["ids"].tolist()
+
+
+def test_bad_offsets_of_dynamic_ids_are_named() -> None:
+    tables = ht.ops.EmbeddingTables({"item": (32, 4)}, dynamic={"item": {"admit_after": 2}})
+    with pytest.raises(ht.HypertowerError, match=r"feature 'item': offsets\[1\] is 9"):
+        tables({"item": (torch.tensor([1, 2]), torch.tensor([0, 9]))})
+
+
+@pytest.mark.parametrize(("dynamic", "message"), [
+    ({"itm": {}}, "dynamic: unknown table 'itm'; known are 'item'"),
+    ({"item": {"admit": 2}}, "dynamic: unknown option 'admit' of table 'item'; known are "),
+    ({"item": {"admit_after": 0}}, "admit_after: expected at least 1, got 0"),
+    ({"item": {"evict": "oldest"}}, "evict: expected one of 'none', 'least_recent', "),
+])
+def test_bad_settings_of_dynamic_tables(dynamic: dict[str, Any], message: str) -> None:
+    with pytest.raises(ht.HypertowerError) as error:
+        ht.ops.EmbeddingTables({"item": (32, 4)}, dynamic=dynamic)
+    assert message in str(error.value)
+
+
 def test_bad_settings() -> None:
     with pytest.raises(ht.ArgumentError, match="dtype: expected torch.float32"):
         ht.ops.EmbeddingTables({"item": (30, 4)}, dtype=torch.int8)
