@@ -35,8 +35,9 @@ def machine(device: str) -> str:
 
 
 def commit() -> str:
-    """Short hash of the checkout, with a plus where tracked files differ from it. HYPERTOWER_COMMIT
-    names that of a copy that git does not know, such as the one on a machine that has the GPU."""
+    """Short hash of the checkout, with a plus where tracked files outside docs/ differ from it.
+    HYPERTOWER_COMMIT names that of a copy that git does not know, such as the one on a machine that
+    has the GPU."""
     if named := os.environ.get("HYPERTOWER_COMMIT"):
         return named
 
@@ -44,13 +45,16 @@ def commit() -> str:
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True,
                               check=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
     return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
 
 
 def time_pair(ours: Callable[[], Any], peer: Callable[[], Any], device: str,
               seconds: float) -> tuple[float, float]:
-    """Median seconds of each, measured in turns so that a busy neighbour disturbs both alike."""
+    """Median seconds of each, measured in turns so that a busy neighbour disturbs both alike. In
+    its turn each runs a few times and the first does not count: it finds the other's data in the
+    caches and, for a while, the other's threads awake (those of OpenMP spin on after their work).
+    """
     if device == "cuda":
         import torch
 
@@ -69,9 +73,10 @@ def time_pair(ours: Callable[[], Any], peer: Callable[[], Any], device: str,
     once(ours), once(peer)  # first calls allocate and choose code paths
     times: tuple[list[float], list[float]] = ([], [])
     end = time.perf_counter() + seconds
-    while len(times[0]) < 5 or time.perf_counter() < end:
-        times[0].append(once(ours))
-        times[1].append(once(peer))
+    while len(times[0]) < 6 or time.perf_counter() < end:
+        for function, taken in zip((ours, peer), times, strict=True):
+            once(function)
+            taken += [once(function) for _ in range(3)]
     return median(times[0]), median(times[1])
 
 
