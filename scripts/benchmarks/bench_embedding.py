@@ -16,7 +16,7 @@ from statistics import median
 
 import torch
 from common import Suite
-from embedding.libraries import EPS, LR, Fbgemm, Hypertower, Torch, close
+from embedding.libraries import EPS, LR, Fbgemm, Hypertower, Torch, close, stepped_alike
 from embedding.workload import Shape, Workload
 from floors import Floors
 
@@ -52,7 +52,7 @@ def measure_step(suite: Suite, w: Workload, has_fbgemm: bool) -> None:
     ours = Hypertower(w, "adagrad")
     theirs = Torch(w, ours.rows(), True)
     suite.speed_up("E4", {**case, "optimizer": "adagrad", "peer": "torch"}, ours.step, theirs.step,
-                   close)
+                   stepped_alike)
     ours = Hypertower(w)
     check_rowwise(w, ours)
     # Another rule, so the two answers differ: ours was compared just now.
@@ -63,7 +63,7 @@ def measure_step(suite: Suite, w: Workload, has_fbgemm: bool) -> None:
     if has_fbgemm:
         ours = Hypertower(w)
         suite.speed_up("E4", {**case, "optimizer": "rowwise_adagrad", "peer": "fbgemm"},
-                       ours.step, Fbgemm(w, ours.rows(), True).step, close)
+                       ours.step, Fbgemm(w, ours.rows(), True).step, stepped_alike)
 
 
 def check_rowwise(w: Workload, ours: Hypertower) -> None:

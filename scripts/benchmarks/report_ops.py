@@ -29,7 +29,8 @@ backward and optimizer. torch: `nn.EmbeddingBag(sparse=True)` and `optim.Adagrad
 row-wise form: there ours is timed with both. fbgemm: all tables in one call, fused row-wise
 Adagrad. The floor of a backward pass is the gradient read once, each touched row and the cache line
 of its state read and written once, and what a radix sort of the ids moves, at the rate of reading
-memory, measured before and after by all threads. The loss is forward and backward."""
+memory, measured before and after by all threads. The loss is forward and backward. A workload of
+the scripts without rows here has not been measured yet."""
 
 
 def target(row: Row) -> tuple[str, float] | None:
