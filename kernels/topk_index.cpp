@@ -241,6 +241,7 @@ bool tiles_are_sound(const cpu::Tiles& tiles, int64_t count, int64_t dim) {
       return false;
     }
   }
+  const cpu::TileOrder order(tiles.tiles);
   std::vector<bool> seen(static_cast<size_t>(count), false);
   int64_t empty = 0;
   for (int64_t t = 0; t < tiles.tiles; ++t) {
@@ -250,6 +251,7 @@ bool tiles_are_sound(const cpu::Tiles& tiles, int64_t count, int64_t dim) {
         !std::isfinite(b.max_norm)) {
       return false;
     }
+    const int64_t block = order.tile_at(t) / cpu::kBlockTiles;  // whose items it may hold
     for (int64_t i = t * cpu::kTileItems; i < (t + 1) * cpu::kTileItems; ++i) {
       const cpu::Slot& slot = tiles.slots[i];
       if (!std::isfinite(slot.scale) || !(slot.scale > 0.0F)) return false;
@@ -258,6 +260,7 @@ bool tiles_are_sound(const cpu::Tiles& tiles, int64_t count, int64_t dim) {
         continue;
       }
       if (slot.item >= count || seen[slot.item]) return false;
+      if (slot.item / cpu::kBlockItems != block) return false;
       seen[slot.item] = true;
     }
   }

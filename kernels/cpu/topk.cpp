@@ -19,6 +19,7 @@ namespace hypertower::cpu {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr int64_t kRowGrain = 8;
 // With fewer rows, preparing the items costs more than it saves.
 constexpr int64_t kMinRowsToQuantize = 16;
 // Items that are prepared at once when none are: a few dozen megabytes.
@@ -48,7 +49,7 @@ void empty_from(const TopKOutput& out, int64_t row, int64_t count) {
 
 void check_values(const TopKInput& in, int threads) {
   topk_check::offsets(in);
-  parallel_for(threads, in.queries.rows, 64, [&](int64_t begin, int64_t end) {
+  parallel_for(threads, in.queries.rows, kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) topk_check::row_values(in, r);
   });
 }
@@ -66,6 +67,7 @@ class Request {
         keep_(std::min(in.k, in.items.rows)),
         adjusted_(in, threads) {
     std::vector<ScanRow> rows;
+    rows.reserve(static_cast<size_t>(in.queries.rows));
     for (int64_t r = 0; r < in.queries.rows; ++r) {
       const bool ok = finite(in.queries.row(r), in.queries.cols);
       out.status[r] = ok ? RowStatus::kOk : RowStatus::kNonFiniteQuery;
@@ -75,7 +77,7 @@ class Request {
         empty_from(out, r, 0);
       }
     }
-    sets_ = route(std::move(rows), in.items.rows, in.items.cols, keep_, options);
+    sets_ = route(std::move(rows), in.items.rows, in.items.cols, keep_, options, threads);
     for (const RowSet& set : sets_) count_rows(set);
   }
 
@@ -94,6 +96,7 @@ class Request {
   void add(const Shard& shard) {
     const bool int8 = shard.tiles.tiles > 0 && options_.tier != Int8Tier::kNone;
     const bool exactly = !int8 && scanned_rows() < options_.min_float_rows;
+    std::vector<std::span<ScanRow>> gathered;  // rows of one mask each
     for (RowSet& set : sets_) {
       switch (set.how) {
         case RowSet::How::kScan:
@@ -102,19 +105,26 @@ class Request {
             scan_exactly(shard, nullptr, set.rows, keep_, threads_);
             break;
           }
-          scan_shard(shard, set.rows, keep_, set.how == RowSet::How::kPack, options_, threads_,
-                     stats_);
+          scan_shard(shard, set.rows, keep_,
+                     set.how == RowSet::How::kPack ? ScanWay::kPacked : ScanWay::kAll, options_,
+                     threads_, stats_);
           break;
-        case RowSet::How::kGather: {
-          const std::vector<uint32_t> items = passing_items(shard, set.rows.front().mask);
-          scan_exactly(shard, &items, set.rows, keep_, threads_);
+        case RowSet::How::kPick:
+          if (int8) {
+            scan_shard(shard, set.rows, keep_, ScanWay::kPicked, options_, threads_, stats_);
+          } else {
+            for (ScanRow& row : set.rows) gathered.emplace_back(&row, 1);
+          }
           break;
-        }
+        case RowSet::How::kGather:
+          gathered.emplace_back(set.rows);
+          break;
         case RowSet::How::kExact:
           scan_exactly(shard, nullptr, set.rows, keep_, threads_);
           break;
       }
     }
+    gather(shard, gathered);
   }
 
   // Joins the adjusted items and writes each row, best first. `item_row` gives an item's vector.
@@ -131,11 +141,22 @@ class Request {
   }
 
  private:
+  // Threads take a mask each; of fewer masks than threads, they share each one's items.
+  void gather(const Shard& shard, std::span<const std::span<ScanRow>> sets) {
+    const auto count = static_cast<int64_t>(sets.size());
+    const int within = count < threads_ ? threads_ : 1;
+    parallel_for(within == 1 ? threads_ : 1, count, 1, [&](int64_t s, int64_t) {
+      const std::vector<uint32_t> items = passing_items(shard, sets[s].front().mask);
+      scan_exactly(shard, &items, sets[s], keep_, within);
+    });
+  }
+
   void count_rows(const RowSet& set) {
     if (stats_ == nullptr) return;
     const auto rows = static_cast<int64_t>(set.rows.size());
     if (set.how == RowSet::How::kScan) stats_->scanned_rows += rows;
     if (set.how == RowSet::How::kPack) stats_->packed_rows += rows;
+    if (set.how == RowSet::How::kPick) stats_->picked_rows += rows;
     if (set.how == RowSet::How::kGather || set.how == RowSet::How::kExact) {
       stats_->exact_rows += rows;
     }
@@ -144,7 +165,7 @@ class Request {
   void write_row(ScanRow& row, const std::function<const float*(int64_t)>& item_row,
                  const std::function<bool(int64_t)>& is_live) {
     std::vector<uint64_t>& keys = row.keys;
-    for (const Adjusted& a : row.adjusted) {
+    for (const Adjusted& a : row.adjusted.items()) {
       if (a.delta == -std::numeric_limits<double>::infinity() || !allowed(row.mask, a.id) ||
           !is_live(a.id)) {
         continue;

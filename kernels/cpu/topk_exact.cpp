@@ -10,7 +10,7 @@
 namespace hypertower::cpu {
 namespace {
 
-constexpr int64_t kChunk = 64;               // scored at once
+constexpr int64_t kChunk = 256;              // scored at once
 constexpr int64_t kMinItemsPerRange = 4096;  // below, starting a thread costs more than it saves
 
 bool allowed(const uint64_t* bits, int64_t id) {
@@ -74,7 +74,7 @@ class ExactScan {
     const ScanRow& row = rows_[r];
     const int64_t id = shard_.first_id + item(i);
     if (!allowed(row.mask, id) || !allowed(shard_.live, id)) return;
-    if (AdjustedRows::contains(row.adjusted, id)) return;
+    if (row.adjusted.contains(id)) return;
     best_[r].push(topk_key::make(score, id));
   }
 

@@ -12,6 +12,17 @@
 #endif
 
 namespace hypertower::cpu {
+namespace {
+
+int32_t plain_product(const uint8_t* item, const int8_t* query, int64_t steps) {
+  int32_t sum = 0;
+  for (int64_t k = 0; k < steps; ++k) {
+    for (int j = 0; j < 4; ++j) sum += item[k * kTileItems * 4 + j] * query[k * 4 + j];
+  }
+  return sum;
+}
+
+}  // namespace
 
 #if defined(__x86_64__)
 namespace {
@@ -56,13 +67,11 @@ HYPERTOWER_INLINE int32_t word(const int8_t* bytes) {
 
 // Eight queries and 48 items are 24 accumulators of the 32 registers. What keeps GCC 12 from
 // spilling them: the instruction written out, a function of its own, few other vectors alive.
-// True when a product reached its threshold; then all are in `product`.
+// Returns the queries that have lanes; without any, nothing is written.
 template <int kWidth>
-HYPERTOWER_AVX512 __attribute__((noinline)) bool avx512_products(const uint8_t* tile,
-                                                                 const int8_t* query,
-                                                                 const int32_t* start,
-                                                                 int64_t steps, const char* next,
-                                                                 int lines, int32_t* product) {
+HYPERTOWER_AVX512 __attribute__((noinline)) uint32_t avx512_products(
+    const uint8_t* tile, const int8_t* query, const int32_t* start, int64_t steps, const char* next,
+    int lines, TileHits* hits) {
   __m512i sum[kWidth * 3];
 #pragma GCC unroll 24
   for (int i = 0; i < kWidth * 3; ++i) sum[i] = _mm512_set1_epi32(start[i / 3]);
@@ -87,10 +96,21 @@ HYPERTOWER_AVX512 __attribute__((noinline)) bool avx512_products(const uint8_t* 
   }
   even = _mm512_and_si512(even, odd);
   if constexpr (kWidth % 2 != 0) even = _mm512_and_si512(even, sum[kWidth * 3 - 1]);
-  if (__builtin_expect(_mm512_movepi32_mask(even) == 0xFFFF, 1)) return false;
-#pragma GCC unroll 24
-  for (int i = 0; i < kWidth * 3; ++i) _mm512_store_si512(product + i * 16, sum[i]);
-  return true;
+  if (__builtin_expect(_mm512_movepi32_mask(even) == 0xFFFF, 1)) return 0;
+  uint32_t queries = 0;
+#pragma GCC unroll 8
+  for (int q = 0; q < kWidth; ++q) {
+    const uint64_t negative = uint64_t{_mm512_movepi32_mask(sum[q * 3])} |
+                              uint64_t{_mm512_movepi32_mask(sum[q * 3 + 1])} << 16 |
+                              uint64_t{_mm512_movepi32_mask(sum[q * 3 + 2])} << 32;
+    const uint64_t lanes = ~negative & ((uint64_t{1} << kTileItems) - 1);
+    hits->lanes[q] = lanes;
+    queries |= static_cast<uint32_t>(lanes != 0) << q;
+    for (int v = 0; v < 3; ++v) {
+      _mm512_store_si512(hits->product + q * kTileItems + v * 16, sum[q * 3 + v]);
+    }
+  }
+  return queries;
 }
 
 template <int kWidth>
@@ -100,20 +120,7 @@ HYPERTOWER_AVX512 uint32_t avx512_pass(const uint8_t* tile, const TileBounds& bo
   set_thresholds(bounds, group, steps, hits);
   int32_t start[kMaxGroup];
   for (int q = 0; q < kMaxGroup; ++q) start[q] = -hits->threshold[q] - group.offset[q];
-  if (!avx512_products<kWidth>(tile, group.bytes, start, steps, next, lines, hits->product)) {
-    return 0;
-  }
-  uint32_t queries = 0;
-  for (int q = 0; q < kWidth; ++q) {
-    uint64_t negative = 0;
-    for (int v = 2; v >= 0; --v) {
-      const __m512i p = _mm512_load_si512(hits->product + q * kTileItems + v * 16);
-      negative = negative << 16 | _mm512_movepi32_mask(p);
-    }
-    hits->lanes[q] = ~negative & ((uint64_t{1} << kTileItems) - 1);
-    queries |= static_cast<uint32_t>(hits->lanes[q] != 0) << q;
-  }
-  return queries;
+  return avx512_products<kWidth>(tile, group.bytes, start, steps, next, lines, hits);
 }
 
 // Adds the products of four columns to eight sums. Without VNNI the bytes' shift is taken back
@@ -181,6 +188,30 @@ HYPERTOWER_AVX2 __attribute__((noinline)) uint32_t avx2_pass(const uint8_t* tile
   return queries;
 }
 
+// The words of one item are 48 apart. Put together word by word: gather instructions take twice as
+// long.
+HYPERTOWER_AVX512 HYPERTOWER_INLINE __m128i four_words(const uint8_t* item) {
+  int32_t w[4];
+  for (int k = 0; k < 4; ++k) __builtin_memcpy(w + k, item + k * kTileItems * 4, 4);
+  return _mm_setr_epi32(w[0], w[1], w[2], w[3]);
+}
+
+HYPERTOWER_AVX512 int32_t avx512_product(const uint8_t* item, const int8_t* query, int64_t steps) {
+  const auto words = [&](int64_t k) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(query + k * 4));
+  };
+  __m128i even = _mm_setzero_si128(), odd = even;
+  int64_t k = 0;
+  for (; k + 8 <= steps; k += 8) {
+    even = _mm_dpbusd_epi32(even, four_words(item + k * kTileItems * 4), words(k));
+    odd = _mm_dpbusd_epi32(odd, four_words(item + (k + 4) * kTileItems * 4), words(k + 4));
+  }
+  const __m128i four = _mm_add_epi32(even, odd);
+  const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return _mm_cvtsi128_si32(two) + _mm_extract_epi32(two, 1) +
+         plain_product(item + k * kTileItems * 4, query + k * 4, steps - k);
+}
+
 template <int kWidth>
 Int8Pass pass_of(Int8Tier tier) {
   switch (tier) {
@@ -235,6 +266,11 @@ Int8Pass int8_pass(Int8Tier tier, int width) {
   }
 }
 
+int32_t int8_product(Int8Tier tier, const uint8_t* item, const int8_t* query, int64_t steps) {
+  if (tier == Int8Tier::kAvx512Vnni) return avx512_product(item, query, steps);
+  return plain_product(item, query, steps);
+}
+
 #else
 
 bool is_offered(Int8Tier tier) {
@@ -242,6 +278,9 @@ bool is_offered(Int8Tier tier) {
 }
 Int8Pass int8_pass(Int8Tier, int) {
   return nullptr;
+}
+int32_t int8_product(Int8Tier, const uint8_t* item, const int8_t* query, int64_t steps) {
+  return plain_product(item, query, steps);
 }
 
 #endif

@@ -45,4 +45,8 @@ using Int8Pass = uint32_t (*)(const uint8_t* tile, const TileBounds& bounds,
 // REQUIRES: is_offered(tier), not kNone; width 1, 2, 4 or 8.
 Int8Pass int8_pass(Int8Tier tier, int width);
 
+// The whole-number product of one query [steps, 4] with the bytes of one item: `item` points to its
+// place in the first step of a tile. REQUIRES: is_offered(tier).
+int32_t int8_product(Int8Tier tier, const uint8_t* item, const int8_t* query, int64_t steps);
+
 }  // namespace hypertower::cpu

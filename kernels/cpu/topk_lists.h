@@ -46,31 +46,63 @@ class BestKeys {
 
 struct Adjusted {
   int64_t id;
-  int64_t place;  // in the lists of the row
-  double delta;   // -inf excludes
+  double delta;  // -inf excludes
 };
 
-// Per row the excluded and adjusted items, ascending by id, each once.
+// The excluded and adjusted items of one row, each once, with a table to find them by id: most
+// items that a scan asks about are not among them, and one look at an empty place says so.
+class AdjustedRow {
+ public:
+  AdjustedRow() = default;
+  AdjustedRow(std::span<const Adjusted> items, std::span<const uint32_t> places)
+      : items_(items), places_(places) {}
+
+  std::span<const Adjusted> items() const { return items_; }
+
+  bool contains(int64_t id) const {
+    if (items_.empty()) return false;
+    for (size_t at = home(id, places_.size());; at = (at + 1) & (places_.size() - 1)) {
+      if (places_[at] == kEmpty) return false;
+      if (items_[places_[at]].id == id) return true;
+    }
+  }
+
+  // Asks memory for what `contains` reads first.
+  void fetch(int64_t id) const {
+    if (!places_.empty()) __builtin_prefetch(places_.data() + home(id, places_.size()));
+  }
+
+  static constexpr uint32_t kEmpty = UINT32_MAX;
+  // Fibonacci hashing (Knuth, vol. 3, 6.4). `places` is a power of two.
+  static size_t home(int64_t id, size_t places) {
+    const auto hash = static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15U;
+    return static_cast<size_t>(hash >> 32) & (places - 1);
+  }
+
+ private:
+  std::span<const Adjusted> items_;
+  std::span<const uint32_t> places_;  // positions in items_, open addressing
+};
+
 class AdjustedRows {
  public:
   AdjustedRows(const TopKInput& in, int threads);
 
-  std::span<const Adjusted> row(int64_t r) const {
-    return {values_.data() + begin_[r], static_cast<size_t>(count_[r])};
-  }
-
-  static bool contains(std::span<const Adjusted> row, int64_t id) {
-    const auto at = std::lower_bound(row.begin(), row.end(), id,
-                                     [](const Adjusted& a, int64_t b) { return a.id < b; });
-    return at != row.end() && at->id == id;
+  // Valid as long as this object.
+  AdjustedRow row(int64_t r) const {
+    return {{items_.data() + begin_[r], static_cast<size_t>(count_[r])},
+            {places_.data() + first_place_[r],
+             static_cast<size_t>(first_place_[r + 1] - first_place_[r])}};
   }
 
  private:
   void build(const TopKInput& in, int64_t r);
 
-  std::vector<Adjusted> values_;
-  std::vector<int64_t> begin_;  // [B + 1]
-  std::vector<int64_t> count_;  // [B]
+  std::vector<Adjusted> items_;
+  std::vector<uint32_t> places_;
+  std::vector<int64_t> begin_;        // [B + 1], of the row's items
+  std::vector<int64_t> first_place_;  // [B + 1], of the row's places
+  std::vector<int64_t> count_;        // [B], repeats are one
 };
 
 }  // namespace hypertower::cpu

@@ -7,6 +7,8 @@
 #include <map>
 #include <utility>
 
+#include "kernels/parallel.h"
+
 namespace hypertower::cpu {
 namespace {
 
@@ -15,8 +17,11 @@ constexpr double kReadInt8 = 0.06;         // a number of a tile, from memory
 constexpr double kScoreInt8 = 0.0052;      // a number of a tile for one more row
 constexpr double kPackInt8 = 0.3;          // a number of an item that is moved to another tile
 constexpr double kTestMask = 4.0;          // the mask bit of an item
-constexpr double kTestCandidate = 4.0;     // of an item that reaches the gate
-constexpr double kReadFloat = 0.8;         // a number of an item row somewhere in memory
+constexpr double kTestCandidate = 8.0;     // of an item that reaches the gate
+constexpr double kPick = 12.0;             // an item that passes: its place
+constexpr double kPickInt8 = 0.12;         // a number of it
+constexpr double kOpen = 1.5;              // an item, to know the places of all
+constexpr double kReadFloat = 0.45;        // a number of an item row somewhere in memory
 constexpr double kScoreExactly = 0.12;     // a number of an item row for one more row
 constexpr double kCandidatesPerKey = 8.0;  // first-pass candidates of a scan over those wanted
 
@@ -41,9 +46,32 @@ RowSet::How cheapest(int64_t rows, int64_t batch, int64_t items, int64_t passing
   const double lines_read = 1.0 - std::pow(1.0 - m / n, 16.0);  // one line has 16 items' columns
   const double pack =
       n * (d * kReadInt8 * lines_read + kTestMask) + m * d * (kPackInt8 + kScoreInt8 * r);
+  const double pick = n * (d * kReadInt8 + kOpen) * r / static_cast<double>(batch) +
+                      m * r * (d * kPickInt8 + kPick);
   const double gather = m * d * (kReadFloat + kScoreExactly * r);
-  if (gather < std::min(test, pack)) return RowSet::How::kGather;
-  return pack < test ? RowSet::How::kPack : RowSet::How::kScan;
+  const double least = std::min({test, pack, pick, gather});
+  if (least == gather) return RowSet::How::kGather;
+  if (least == pick) return RowSet::How::kPick;
+  return least == pack ? RowSet::How::kPack : RowSet::How::kScan;
+}
+
+// For rows of one mask.
+RowSet::How how_to_search(const std::vector<ScanRow>& rows, int64_t batch, int64_t items,
+                          int64_t dim, int64_t keep, MaskRoute wanted) {
+  switch (wanted) {
+    case MaskRoute::kTest:
+      return RowSet::How::kScan;
+    case MaskRoute::kPack:
+      return RowSet::How::kPack;
+    case MaskRoute::kPick:
+      return RowSet::How::kPick;
+    case MaskRoute::kGather:
+      return RowSet::How::kGather;
+    case MaskRoute::kByCost:
+      break;
+  }
+  return cheapest(static_cast<int64_t>(rows.size()), batch, items,
+                  count_passing(rows.front().mask, items), dim, keep);
 }
 
 bool is_wide(const ScanRow& row, int64_t dim) {
@@ -54,56 +82,55 @@ bool is_wide(const ScanRow& row, int64_t dim) {
 }  // namespace
 
 std::vector<RowSet> route(std::vector<ScanRow> rows, int64_t items, int64_t dim, int64_t keep,
-                          const SearchOptions& options) {
+                          const SearchOptions& options, int threads) {
   const auto batch = static_cast<int64_t>(rows.size());
-  RowSet scan, exact{RowSet::How::kExact, {}};
-  std::map<const uint64_t*, std::vector<ScanRow>> by_mask;
+  RowSet scan, pick{RowSet::How::kPick, {}}, exact{RowSet::How::kExact, {}};
+  std::map<const uint64_t*, size_t> place_of_mask;
+  std::vector<std::vector<ScanRow>> by_mask;
   for (ScanRow& row : rows) {
     if (dim < 1 || dim > kMaxDim || is_wide(row, dim)) {
       exact.rows.push_back(std::move(row));
     } else if (row.mask == nullptr) {
       scan.rows.push_back(std::move(row));
     } else {
-      by_mask[row.mask].push_back(std::move(row));
+      const size_t place = place_of_mask.try_emplace(row.mask, by_mask.size()).first->second;
+      if (place == by_mask.size()) by_mask.emplace_back();
+      by_mask[place].push_back(std::move(row));
     }
   }
+  const auto masks = static_cast<int64_t>(by_mask.size());
+  std::vector<RowSet::How> hows(by_mask.size());
+  parallel_for(threads, masks, 1, [&](int64_t m, int64_t) {
+    hows[m] = how_to_search(by_mask[m], batch, items, dim, keep, options.masks);
+  });
   std::vector<RowSet> sets;
-  for (auto& [mask, of_mask] : by_mask) {
-    const auto how = [&, mask = mask, count = static_cast<int64_t>(of_mask.size())] {
-      switch (options.masks) {
-        case MaskRoute::kTest:
-          return RowSet::How::kScan;
-        case MaskRoute::kPack:
-          return RowSet::How::kPack;
-        case MaskRoute::kGather:
-          return RowSet::How::kGather;
-        case MaskRoute::kByCost:
-          break;
-      }
-      return cheapest(count, batch, items, count_passing(mask, items), dim, keep);
-    }();
-    if (how == RowSet::How::kScan) {
-      std::move(of_mask.begin(), of_mask.end(), std::back_inserter(scan.rows));
+  for (int64_t m = 0; m < masks; ++m) {
+    std::vector<ScanRow>& of_mask = by_mask[m];
+    const RowSet::How how = hows[m];
+    if (how == RowSet::How::kScan || how == RowSet::How::kPick) {
+      std::move(of_mask.begin(), of_mask.end(),
+                std::back_inserter(how == RowSet::How::kScan ? scan.rows : pick.rows));
     } else {
       sets.push_back({how, std::move(of_mask)});
     }
   }
-  if (!scan.rows.empty()) sets.push_back(std::move(scan));
-  if (!exact.rows.empty()) sets.push_back(std::move(exact));
+  for (RowSet* set : {&scan, &pick, &exact}) {
+    if (!set->rows.empty()) sets.push_back(std::move(*set));
+  }
   return sets;
 }
 
 std::vector<uint32_t> passing_items(const Shard& shard, const uint64_t* mask) {
   std::vector<uint32_t> items;
-  const int64_t first = shard.first_id, end = first + shard.rows.rows;
-  for (int64_t w = first / 64; w * 64 < end; ++w) {
-    uint64_t bits = shard.live == nullptr ? mask[w] : mask[w] & shard.live[w];
-    for (; bits != 0; bits &= bits - 1) {
-      const int64_t id = w * 64 + std::countr_zero(bits);
-      if (id >= first && id < end) items.push_back(static_cast<uint32_t>(id - first));
-    }
-  }
+  for_each_passing(shard, mask, 0, shard.rows.rows,
+                   [&](int64_t item) { items.push_back(static_cast<uint32_t>(item)); });
   return items;
+}
+
+int64_t count_passing(const Shard& shard, const uint64_t* mask) {
+  int64_t count = 0;
+  for_each_passing(shard, mask, 0, shard.rows.rows, [&](int64_t) { ++count; });
+  return count;
 }
 
 }  // namespace hypertower::cpu

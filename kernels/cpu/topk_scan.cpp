@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <optional>
 
 #include "kernels/cpu/canonical.h"
 #include "kernels/cpu/topk_worker.h"
@@ -38,7 +39,7 @@ class Scan {
   }
 
   void run(bool guess) {
-    if (!guess) return scan(0, plan_.tiles(), 0);
+    if (!guess) return scan(0, plan_.parts(), 0);
     int64_t seen = 0;
     for (const int64_t part : {kSample, kLargerSample}) {
       const int64_t end = plan_.tiles() * part / kWhole;
@@ -151,7 +152,7 @@ class Scan {
 
 // One round over all tiles. Returns the rows that need another, without a guess.
 std::vector<int64_t> scan_rows(const Shard& shard, std::span<ScanRow> rows, int64_t keep,
-                               bool packed, bool guess, const SearchOptions& options, int threads,
+                               ScanWay way, bool guess, const SearchOptions& options, int threads,
                                SearchStats* stats) {
   const int64_t dim = shard.rows.cols;
   const bool int8 = shard.tiles.tiles > 0 && options.tier != Int8Tier::kNone;
@@ -160,7 +161,10 @@ std::vector<int64_t> scan_rows(const Shard& shard, std::span<ScanRow> rows, int6
   for (size_t r = 0; r < rows.size(); ++r) {
     widen_query(rows[r].query, dim, wide.data() + static_cast<int64_t>(r) * canonical_stride(dim));
   }
-  const ScanPlan plan{shard, rows, groups, wide.data(), keep, int8, packed, options};
+  std::optional<PickedItems> picked;
+  if (way == ScanWay::kPicked) picked.emplace(shard, rows, threads);
+  const ScanPlan plan{
+      shard, rows, groups, wide.data(), keep, int8, way, picked ? &*picked : nullptr, options};
   Scan scan(plan, rows, threads);
   scan.run(guess);
   return scan.finish(stats);
@@ -168,9 +172,17 @@ std::vector<int64_t> scan_rows(const Shard& shard, std::span<ScanRow> rows, int6
 
 }  // namespace
 
-void scan_shard(const Shard& shard, std::span<ScanRow> rows, int64_t keep, bool packed,
+void scan_shard(const Shard& shard, std::span<ScanRow> rows, int64_t keep, ScanWay way,
                 const SearchOptions& options, int threads, SearchStats* stats) {
   if (rows.empty() || shard.rows.rows == 0) return;
+  if (way == ScanWay::kPicked) {
+    const auto some = static_cast<size_t>(PickedItems::rows_at_once(shard, rows));
+    if (some < rows.size()) {
+      scan_shard(shard, rows.first(some), keep, way, options, threads, stats);
+      scan_shard(shard, rows.subspan(some), keep, way, options, threads, stats);
+      return;
+    }
+  }
   // Threads share the tiles; of few tiles, each takes some of the rows.
   const auto num_rows = static_cast<int64_t>(rows.size());
   if (threads > 1 && num_rows > kMaxGroup &&
@@ -181,22 +193,23 @@ void scan_shard(const Shard& shard, std::span<ScanRow> rows, int64_t keep, bool 
     parallel_for(threads, static_cast<int64_t>(of_part.size()), 1, [&](int64_t p, int64_t) {
       const int64_t first = p * part, count = std::min(part, num_rows - first);
       scan_shard(shard, rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), keep,
-                 packed, options, 1, &of_part[static_cast<size_t>(p)]);
+                 way, options, 1, &of_part[static_cast<size_t>(p)]);
     });
     for (const SearchStats& s : of_part) {
       if (stats != nullptr) stats->add(s);
     }
     return;
   }
-  // Where earlier shards are as large, they have set gates that no guess would beat.
-  const bool guess =
-      tiles_of(shard.rows.rows) >= options.min_guess_tiles && shard.first_id < shard.rows.rows;
+  // Where earlier shards are as large, they have set gates that no guess would beat. Of few items,
+  // a guess would save little.
+  const bool guess = tiles_of(shard.rows.rows) >= options.min_guess_tiles &&
+                     shard.first_id < shard.rows.rows && way != ScanWay::kPicked;
   const std::vector<int64_t> failed =
-      scan_rows(shard, rows, keep, packed, guess, options, threads, stats);
+      scan_rows(shard, rows, keep, way, guess, options, threads, stats);
   if (failed.empty()) return;
   std::vector<ScanRow> again;
   for (const int64_t r : failed) again.push_back(std::move(rows[r]));
-  scan_rows(shard, again, keep, packed, false, options, threads, stats);
+  scan_rows(shard, again, keep, way, false, options, threads, stats);
   for (size_t i = 0; i < failed.size(); ++i) rows[failed[i]] = std::move(again[i]);
 }
 

@@ -26,17 +26,23 @@ struct ScanRow {
   int64_t row = 0;               // of the request
   const float* query = nullptr;  // finite, within kMaxMagnitude
   const uint64_t* mask = nullptr;
-  std::span<const Adjusted> adjusted;
+  AdjustedRow adjusted;
   // What is known so far, grown by each scan: keys of the best, unordered, and a score that `keep`
   // items are known to reach.
   std::vector<uint64_t> keys = {};
   float lower = -std::numeric_limits<float>::infinity();
 };
 
+// Which items the first pass looks at.
+enum class ScanWay : uint8_t {
+  kAll,
+  kPacked,  // all rows have the same mask: items that pass it are put together to full tiles
+  kPicked,  // each row has a mask: those that pass it, one by one. REQUIRES: int8 tiles
+};
+
 // Adds to each row's keys those of the shard's items that may be among its `keep` best: all of
-// them, and few others. `packed`: all rows have the same mask, and items that pass it are put
-// together before they are scored (for many rows and few items).
-void scan_shard(const Shard& shard, std::span<ScanRow> rows, int64_t keep, bool packed,
+// them, and few others.
+void scan_shard(const Shard& shard, std::span<ScanRow> rows, int64_t keep, ScanWay way,
                 const SearchOptions& options, int threads, SearchStats* stats);
 
 }  // namespace hypertower::cpu

@@ -23,6 +23,7 @@ enum class MaskRoute : uint8_t {
   kByCost,
   kTest,    // scan everything, test what reaches the gate
   kPack,    // put the items that pass together, then scan them
+  kPick,    // find the items that pass in their tiles, one by one, for all masks together
   kGather,  // score the items that pass exactly, one by one
 };
 
@@ -41,7 +42,7 @@ struct SearchStats {
   int64_t candidates = 0;    // that passed the first pass
   int64_t exact_scores = 0;  // of candidates
   int64_t repairs = 0;       // rows whose guess was too high
-  int64_t scanned_rows = 0, packed_rows = 0, exact_rows = 0;
+  int64_t scanned_rows = 0, packed_rows = 0, picked_rows = 0, exact_rows = 0;
 
   void add(const SearchStats& s) {
     candidates += s.candidates;
@@ -49,6 +50,7 @@ struct SearchStats {
     repairs += s.repairs;
     scanned_rows += s.scanned_rows;
     packed_rows += s.packed_rows;
+    picked_rows += s.picked_rows;
     exact_rows += s.exact_rows;
   }
 };

@@ -15,6 +15,11 @@ bool allowed(const uint64_t* bits, int64_t id) {
   return bits == nullptr || (bits[id / 64] >> (id % 64) & 1) != 0;
 }
 
+// Error bounds cover the first pass; the factor here covers the conversions and sums after it.
+float upper_bound(float product, float slack) {
+  return product + slack + (std::fabs(product) + slack) * 0x1p-20F;
+}
+
 // How many lines per step each group's call asks for, so that all calls of a tile together ask for
 // the next tile once.
 struct Fetching {
@@ -65,7 +70,7 @@ float ScanPlan::proven_score(int64_t row, Candidates& found, int64_t* exact_scor
 ScanWorker::ScanWorker(const ScanPlan& plan)
     : plan_(plan), order_(plan.tiles()), groups_(plan.groups.groups()), found_(plan.rows.size()) {
   if (!plan.int8) floats_.resize(static_cast<size_t>(plan.dim() * kTileItems * 4 / 64));
-  if (plan.packed && plan.int8) {
+  if (plan.way == ScanWay::kPacked && plan.int8) {
     packed_.resize(static_cast<size_t>(plan.shard.tiles.tile_bytes() / 64));
   }
 }
@@ -82,14 +87,16 @@ void ScanWorker::scan(int64_t begin, int64_t end, int64_t rank) {
   for (int64_t row = 0; row < static_cast<int64_t>(plan_.rows.size()); ++row) {
     found(row).make_room(static_cast<size_t>(rank > 0 ? rank + 64 : 2 * plan_.keep + 256));
   }
+  if (plan_.way == ScanWay::kPicked) return scan_picked(begin, end);
   for (int64_t tile = begin; tile < end; ++tile) {
-    if (plan_.packed) {
+    if (plan_.way == ScanWay::kPacked) {
       pack(tile);
     } else {
       score_tile(tile, std::min(tile + 1, end - 1));
     }
   }
-  if (plan_.packed) flush_packed();
+  if (plan_.way == ScanWay::kPacked) flush_packed();
+  while (num_waiting_ > 0) take_oldest();
 }
 
 Slot ScanWorker::slot_of(int64_t tile, int i) const {
@@ -151,31 +158,59 @@ void ScanWorker::score_floats(const Slot* slots) {
   }
 }
 
-// The lanes of one row. Error bounds cover the first pass; the factors here cover the conversions
-// and sums of this function.
+// The lanes of one row.
 void ScanWorker::take(int64_t row, int q, const Found& tile) {
   const float slack = hits_.slack[q];
-  const uint64_t* mask = plan_.rows[static_cast<size_t>(row)].mask;
+  const ScanRow& r = plan_.rows[static_cast<size_t>(row)];
+  const bool waits = r.mask != nullptr || !r.adjusted.items().empty();
   for (uint64_t lanes = hits_.lanes[q]; lanes != 0; lanes &= lanes - 1) {
     const int place = std::countr_zero(lanes);
     const Slot& slot = tile.slots[place];
-    if (slot.item == kNoItem || !allowed(mask, plan_.shard.first_id + slot.item)) continue;
+    if (slot.item == kNoItem) continue;
     if (tile.exactly) {
-      float exact;
-      canonical_scores(plan_.wide_queries + row * canonical_stride(plan_.dim()), 1,
-                       plan_.shard.rows, &slot.item, 0, 1, &exact);
-      const float upper = plan_.groups.units(row).upper(exact);
-      offer(row, upper, upper, slot.item, exact);
+      if (!allowed(r.mask, plan_.shard.first_id + slot.item)) continue;
+      offer_exactly(row, slot.item);
       continue;
     }
     float product = scores_[q * kTileItems + place];
     if (plan_.int8) {
       product = static_cast<float>(hits_.product[q * kTileItems + place] + hits_.threshold[q]);
     }
-    const float upper = product + slack + (std::fabs(product) + slack) * 0x1p-20F;
-    offer(row, product * slot.scale, upper * slot.scale, slot.item,
-          std::numeric_limits<float>::quiet_NaN());
+    const float upper = upper_bound(product, slack) * slot.scale;
+    const float approx = product * slot.scale;
+    if (!waits) {
+      offer(row, approx, upper, slot.item, std::numeric_limits<float>::quiet_NaN());
+    } else if (upper >= gate(row)) {
+      let_wait({row, approx, upper, slot.item});
+    }
   }
+}
+
+void ScanWorker::let_wait(const Waiting& hit) {
+  const int64_t id = plan_.shard.first_id + hit.item;
+  const ScanRow& row = plan_.rows[static_cast<size_t>(hit.row)];
+  if (row.mask != nullptr) __builtin_prefetch(row.mask + id / 64);
+  row.adjusted.fetch(id);
+  if (num_waiting_ == kWaiting) take_oldest();
+  waiting_[(oldest_ + num_waiting_++) % kWaiting] = hit;
+}
+
+void ScanWorker::take_oldest() {
+  const Waiting& hit = waiting_[oldest_];
+  oldest_ = (oldest_ + 1) % kWaiting;
+  --num_waiting_;
+  if (!allowed(plan_.rows[static_cast<size_t>(hit.row)].mask, plan_.shard.first_id + hit.item)) {
+    return;
+  }
+  offer(hit.row, hit.approx, hit.upper, hit.item, std::numeric_limits<float>::quiet_NaN());
+}
+
+void ScanWorker::offer_exactly(int64_t row, uint32_t item) {
+  float exact;
+  canonical_scores(plan_.wide_queries + row * canonical_stride(plan_.dim()), 1, plan_.shard.rows,
+                   &item, 0, 1, &exact);
+  const float upper = plan_.groups.units(row).upper(exact);
+  offer(row, upper, upper, item, exact);
 }
 
 void ScanWorker::offer(int64_t row, float approx, float upper, uint32_t item, float exact) {
@@ -183,7 +218,7 @@ void ScanWorker::offer(int64_t row, float approx, float upper, uint32_t item, fl
   const ScanRow& r = plan_.rows[static_cast<size_t>(row)];
   const int64_t id = plan_.shard.first_id + item;
   if (!allowed(plan_.shard.live, id)) return;
-  if (!r.adjusted.empty() && AdjustedRows::contains(r.adjusted, id)) return;
+  if (r.adjusted.contains(id)) return;
   ++pushed_;
   found(row).push(upper, approx, item, exact);
   if (found(row).full()) cut(row);
@@ -207,6 +242,54 @@ void ScanWorker::settle_ties(int64_t row) {
   exact_scores_ += plan_.score_exactly(row, list.list(), list.size());
   list.keep_best(static_cast<size_t>(plan_.keep));
   raise_gate(row, plan_.groups.units(row).gate(plan_.proven_score(row, list, &exact_scores_)));
+}
+
+void ScanWorker::scan_picked(int64_t begin, int64_t end) {
+  const int64_t rows = plan_.groups.rows(), steps = plan_.shard.tiles.steps;
+  codes_.resize(static_cast<size_t>(rows * steps * 4));
+  for (int64_t r = 0; r < rows; ++r) {
+    const QueryGroup& group = groups_[static_cast<size_t>(r / kMaxGroup)];
+    const int8_t* from = group.bytes + r % kMaxGroup * 4;
+    for (int64_t k = 0; k < steps; ++k) {
+      std::memcpy(codes_.data() + (r * steps + k) * 4, from + k * group.width * 4, 4);
+    }
+  }
+  std::vector<Picked> picked;
+  std::vector<int64_t> of_tile;
+  for (int64_t part = begin; part < end; ++part) {
+    plan_.picked->part(part, &picked, &of_tile);
+    for (size_t t = 0; t + 1 < of_tile.size(); ++t) {
+      score_picked(part * PickedItems::kPartTiles + static_cast<int64_t>(t),
+                   {picked.data() + of_tile[t], picked.data() + of_tile[t + 1]});
+    }
+  }
+}
+
+void ScanWorker::score_picked(int64_t tile, std::span<const Picked> picked) {
+  const Tiles& tiles = plan_.shard.tiles;
+  // The next tile, asked for in as many portions as there are items: memory takes no more at once.
+  const uint8_t* next = tiles.tile(std::min(tile + 1, tiles.tiles - 1));
+  const int64_t lines = tiles.tile_bytes() / 64;
+  const int64_t portion = lines / std::max<int64_t>(1, static_cast<int64_t>(picked.size())) + 1;
+  for (const Picked& p : picked) {
+    for (int64_t i = 0; i < portion; ++i) __builtin_prefetch(next + i * 64);
+    next += portion * 64;
+    const QueryGroup& group = groups_[p.row / kMaxGroup];
+    const int q = static_cast<int>(p.row % kMaxGroup);
+    const TileBounds& bounds = tiles.bounds[tile];
+    const Slot& slot = tiles.slots[p.slot];
+    if (std::isinf(bounds.max_residual)) {
+      offer_exactly(p.row, slot.item);
+      continue;
+    }
+    const float slack = group.norm[q] * bounds.max_residual + group.residual[q] * bounds.max_norm;
+    const auto product = static_cast<float>(
+        int8_product(plan_.options.tier, tiles.tile(tile) + p.slot % kTileItems * 4,
+                     codes_.data() + p.row * tiles.steps * 4, tiles.steps) -
+        group.offset[q]);
+    offer(p.row, product * slot.scale, upper_bound(product, slack) * slot.scale, slot.item,
+          std::numeric_limits<float>::quiet_NaN());
+  }
 }
 
 // All rows have one mask: what passes it is put together to full tiles.

@@ -194,6 +194,21 @@ TEST(TopKIndex, RefusesUnsoundTiles) {
   ASSERT_TRUE(tiles_are_sound(t, 100, 6));
 }
 
+// The items of a block lie in its tiles: who looks for them looks nowhere else.
+TEST(TopKIndex, TilesHoldTheItemsOfTheirBlock) {
+  const TopKCase c = gaussian_case(9, 1, 2 * cpu::kBlockItems, 4, 1);
+  const cpu::QuantizedItems made(rows_of(c, 0, c.items), 1);
+  cpu::Tiles t = made.tiles();
+  std::vector<cpu::Slot> slots(t.slots, t.slots + t.tiles * cpu::kTileItems);
+  t.slots = slots.data();
+  ASSERT_TRUE(tiles_are_sound(t, c.items, 4));
+  const auto other = std::find_if(slots.begin(), slots.end(), [&](const cpu::Slot& s) {
+    return s.item / cpu::kBlockItems != slots[0].item / cpu::kBlockItems;
+  });
+  std::swap(slots[0], *other);
+  EXPECT_FALSE(tiles_are_sound(t, c.items, 4));
+}
+
 TEST(TopKIndexError, OneSentenceEach) {
   TopKCase c = gaussian_case(10, 2, 50, 4, 3);
   const TopKIndex index = TopKIndex::build(rows_of(c, 0, 50), nullptr, 1);

@@ -70,8 +70,8 @@ void expect_reference(const TopKCase& c, const std::vector<int64_t>& begins = {0
   const TopKResult expected = reference(c);
   const Shards shards(c, begins);
   for (const Int8Tier tier : tiers()) {
-    for (const MaskRoute route :
-         {MaskRoute::kByCost, MaskRoute::kTest, MaskRoute::kPack, MaskRoute::kGather}) {
+    for (const MaskRoute route : {MaskRoute::kByCost, MaskRoute::kTest, MaskRoute::kPack,
+                                  MaskRoute::kPick, MaskRoute::kGather}) {
       if (c.masks.empty() && route != MaskRoute::kByCost) continue;
       for (const int64_t min_guess_tiles : {int64_t{0}, int64_t{1} << 40}) {
         SCOPED_TRACE(::testing::Message()
@@ -181,8 +181,8 @@ TEST(TopKSearch, DeletedItemsAreGone) {
     const TopKResult expected = reference(filtered);
     Shards shards(c, {0, 2000});
     shards.set_live(words.data());
-    for (const MaskRoute route :
-         {MaskRoute::kByCost, MaskRoute::kTest, MaskRoute::kPack, MaskRoute::kGather}) {
+    for (const MaskRoute route : {MaskRoute::kByCost, MaskRoute::kTest, MaskRoute::kPack,
+                                  MaskRoute::kPick, MaskRoute::kGather}) {
       expect_same(search(c, shards, {.masks = route, .min_guess_tiles = 0, .min_float_rows = 0}),
                   expected);
     }
@@ -267,6 +267,15 @@ TEST(TopKSearch, TakesMasksTheCheapWay) {
   EXPECT_EQ(stats_of(0.0005, 64).exact_rows, 64);
   EXPECT_EQ(stats_of(0.1, 64).packed_rows, 64);
   EXPECT_EQ(stats_of(0.5, 1).scanned_rows, 1);
+
+  c.mask_of_row.emplace();
+  for (int64_t b = 0; b < c.batch; ++b) {
+    c.masks.push_back(random_mask(rng, c.items, 0.01));
+    c.mask_of_row->push_back(static_cast<int>(b));
+  }
+  SearchStats stats;
+  expect_same(search(c, shards, {}, &stats), reference(c));
+  EXPECT_EQ(stats.picked_rows, 64);
 }
 
 }  // namespace
