@@ -21,6 +21,7 @@
 #include "kernels/cuda/topk_gather.cuh"
 #include "kernels/cuda/topk_lists.h"
 #include "kernels/cuda/topk_merge.cuh"
+#include "kernels/cuda/topk_pack.h"
 #include "kernels/cuda/topk_plan.h"
 #include "kernels/cuda/topk_prepare.cuh"
 #include "kernels/cuda/topk_reference.cuh"
@@ -51,19 +52,29 @@ bool wants_codes(const TopKInput& in, const TopKOptions& options) {
   return (options.items != nullptr || in.queries.rows > kDirectRows) && 4 * in.k <= in.items.rows;
 }
 
+RowPlan plan_rows(int64_t items, int64_t k, const TopKOptions& options) {
+  const int64_t keep = std::min(k, items);
+  const int64_t capacity =
+      options.capacity > 0 ? std::max(options.capacity, keep) : std::min(items, 8192 + 4 * keep);
+  return {keep, capacity, static_cast<int>(options.seed_stride),
+          static_cast<int>(options.warm_stride)};
+}
+
 }  // namespace
 
 // Memory and steps for up to `slab` rows at a time.
 class TopKSearch {
  public:
   TopKSearch(MatrixView<const float> matrix, const TopKOptions& options, const DeviceItems* items,
-             int64_t slab, const TopKPlan& plan, cudaStream_t stream)
+             int64_t slab, const RowPlan& plan, cudaStream_t stream)
       : stream_(stream),
         slab_(slab),
         options_(options),
         plan_(plan),
         multiprocessors_(attribute(cudaDevAttrMultiProcessorCount)),
         codes_(items != nullptr ? items->codes() : ItemCodes{}),
+        scan_plan_{codes_, plan_tiles(plan, codes_.num_tiles, kItemTile), false},
+        device_plan_(1, stream),
         parts_(parts(slab)),
         padded_dim_(ceil_div<int64_t>(matrix.cols, 8) * 8),
         key_stride_(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(plan.keep)))),
@@ -81,6 +92,9 @@ class TopKSearch {
         counts_(2 * slab, stream),
         paths_(1, stream) {
     if (scans_chunks(slab)) chunk_scan_.emplace(slab, codes_, options.chunk_products, stream);
+    check(cudaMemcpyAsync(device_plan_.data(), &scan_plan_, sizeof scan_plan_,
+                          cudaMemcpyHostToDevice, stream),
+          "topk");
   }
 
   // The best of rows that `in` and `out` begin with, at most `slab`. `stream` may be one that
@@ -91,6 +105,9 @@ class TopKSearch {
     if (first_row == 0) {
       check(cudaMemsetAsync(paths_.data(), 0, sizeof(PathCounts), launches_on_), "topk");
       if (in.masks != nullptr && codes_.chunks != 0) count_masks(in);
+      if (packs(in)) {
+        packed_->run(in, mask_counts_->data(), plan_, gather_limit(), multiprocessors_, stream);
+      }
     }
     if (codes_.chunks != 0) {
       scan_rows(in, out, lists.view(first_row));
@@ -102,17 +119,19 @@ class TopKSearch {
     launch_rows(topk_sort_kernel, "topk_sort", in.queries.rows, keys, out);
   }
 
-  // Makes room for what `run` counts of this many masks.
-  void expect_masks(int64_t count) {
-    if (mask_counts_.has_value() && count <= max_masks_) return;
-    mask_counts_.emplace(count, stream_);
-    max_masks_ = count;
+  // Makes room for what `run` does with the masks of such a call.
+  void expect_masks(const TopKInput& in) {
+    if (!mask_counts_.has_value() || in.num_masks > max_masks_) {
+      mask_counts_.emplace(in.num_masks, stream_);
+      max_masks_ = in.num_masks;
+    }
+    if (packs(in) && !packed_.has_value()) packed_.emplace(codes_, pack_limit(), stream_);
   }
 
   // Synchronises.
   TopKPaths paths() const {
     const PathCounts counts = to_host(paths_.data(), 1, stream_)[0];
-    return {counts.gathered, counts.too_many, counts.too_few, counts.reference};
+    return {counts.gathered, counts.packed, counts.too_many, counts.too_few, counts.reference};
   }
 
  private:
@@ -147,6 +166,18 @@ class TopKSearch {
     return rows > kDirectRows && !fits_shared_memory(codes_.chunks);
   }
 
+  int64_t gather_limit() const {
+    return options_.gather_limit >= 0 ? options_.gather_limit : plan_.capacity;
+  }
+  int64_t pack_limit() const {
+    return options_.pack_limit >= 0 ? options_.pack_limit : codes_.slots() / 4;
+  }
+  // Whether the scans may look at the items that a mask passes.
+  bool packs(const TopKInput& in) const {
+    return in.masks != nullptr && in.mask_of_row == nullptr && codes_.chunks != 0 &&
+           !scans_chunks(slab_) && pack_limit() > gather_limit();
+  }
+
   Rows rows() const {
     return {queries_.data(), padded_dim_,        row_codes_.data(),
             bounds_.data(),  thresholds_.data(), thresholds_.data() + slab_,
@@ -176,6 +207,10 @@ class TopKSearch {
           name);
   }
 
+  const ScanPlan* plan_of(const TopKInput& in) const {
+    return packs(in) ? packed_->plan() : device_plan_.data();
+  }
+
   void count_masks(const TopKInput& in) {
     check(cudaMemsetAsync(mask_counts_->data(), 0, in.num_masks * sizeof(unsigned), launches_on_),
           "topk masks");
@@ -194,12 +229,12 @@ class TopKSearch {
   void prepare(const TopKInput& in, const TopKOutput& out) {
     check(cudaMemsetAsync(list_sizes_.data(), 0, kNumLists * sizeof(unsigned), launches_on_),
           "topk");
-    const int64_t limit = options_.gather_limit >= 0 ? options_.gather_limit : plan_.capacity;
     const Ways ways{list(kScan),
                     list(kGather),
                     list(kReference),
                     in.masks != nullptr && codes_.chunks != 0 ? mask_counts_->data() : nullptr,
-                    static_cast<unsigned>(std::min<int64_t>(limit, UINT_MAX)),
+                    static_cast<unsigned>(std::min<int64_t>(gather_limit(), UINT_MAX)),
+                    plan_of(in),
                     paths_.data()};
     check(launch(topk_prepare_kernel,
                  {.grid = static_cast<unsigned>(
@@ -214,31 +249,34 @@ class TopKSearch {
   void scan_rows(const TopKInput& in, const TopKOutput& out, const ListedItems& listed) {
     prepare(in, out);
     const int64_t batch = in.queries.rows;
-    const auto scan = [&](List which, const TileSet& tiles) {
-      const Scan scan{in, listed, codes_, rows(), list(which), tiles};
+    const auto scan = [&](List which, TileStep step) {
+      const Scan scan{in, listed, rows(), list(which), plan_of(in), step, codes_.chunks};
       if (which == kScan && scans_chunks(batch)) {
-        chunk_scan_->run(scan, multiprocessors_, launches_on_);
+        chunk_scan_->run(scan, scan_plan_.tiles.tiles_of(step), multiprocessors_, launches_on_);
       } else {
         const bool chunks = options_.scan == TopKScan::kChunks;
-        scan_tiles(scan, chunks ? TopKScan::kAuto : options_.scan, multiprocessors_, launches_on_);
+        scan_tiles(scan, chunks ? TopKScan::kAuto : options_.scan, codes_.num_tiles,
+                   multiprocessors_, launches_on_);
       }
     };
-    const auto refine = [&](int64_t rank) {
-      launch_rows(topk_refine_kernel, "topk_refine", batch, in, rows(), list(kScan), other(), rank,
-                  options_.forced_threshold);
+    const auto refine = [&](TileStep after) {
+      launch_rows(topk_refine_kernel, "topk_refine", batch, in, rows(), list(kScan), other(),
+                  plan_of(in), after, options_.forced_threshold);
     };
-    const auto seed = [&](const TileSet& tiles) {
+    const auto seed = [&] {
       // Few rows share their tiles among more blocks.
+      const int64_t tiles = std::max(scan_plan_.tiles.tiles_of(TileStep::kSeed).count, 1);
       const int64_t shares = std::clamp<int64_t>(ceil_div<int64_t>(2 * multiprocessors_, batch), 1,
-                                                 ceil_div(tiles.count, 2));
+                                                 ceil_div<int64_t>(tiles, 2));
       const dim3 grid(static_cast<unsigned>(batch), static_cast<unsigned>(shares));
-      check(launch(topk_seed_kernel,
-                   {.grid = grid,
-                    .block = kSeedThreads,
-                    .smem = static_cast<size_t>(codes_.chunks) * kCodeChunk,
-                    .stream = launches_on_,
-                    .name = "topk_seed"},
-                   Scan{in, listed, codes_, rows(), list(kScan), tiles}),
+      check(launch(
+                topk_seed_kernel,
+                {.grid = grid,
+                 .block = kSeedThreads,
+                 .smem = static_cast<size_t>(codes_.chunks) * kCodeChunk,
+                 .stream = launches_on_,
+                 .name = "topk_seed"},
+                Scan{in, listed, rows(), list(kScan), plan_of(in), TileStep::kSeed, codes_.chunks}),
             "topk seed");
     };
     const auto merge = [&](List which, List again) {
@@ -258,21 +296,18 @@ class TopKSearch {
             "topk gather");
       merge(kGather, kNumLists);
     }
-    const int tiles = codes_.num_tiles;
-    const int seeds = ceil_div(tiles, plan_.seed);
-    const int warm = ceil_div(tiles, plan_.warm);
-    const TileSet first{seeds, plan_.seed, 0};
-    scans_chunks(batch) ? scan(kScan, first) : seed(first);
-    if (plan_.seed > 1) refine(plan_.seed_rank);
-    if (plan_.warm < plan_.seed) {
-      scan(kScan, {warm - seeds, plan_.warm, plan_.seed / plan_.warm});
-      if (plan_.warm > 1) refine(plan_.warm_rank);
+    scans_chunks(batch) ? scan(kScan, TileStep::kSeed) : seed();
+    // The host knows no plan of packed items, and leaves no step out.
+    if (packs(in) || scan_plan_.tiles.seed > 1) refine(TileStep::kSeed);
+    if (packs(in) || scan_plan_.tiles.warm < scan_plan_.tiles.seed) {
+      scan(kScan, TileStep::kWarm);
+      refine(TileStep::kWarm);
     }
-    if (plan_.warm > 1) scan(kScan, {tiles - warm, 1, plan_.warm});
+    if (packs(in) || scan_plan_.tiles.warm > 1) scan(kScan, TileStep::kRest);
     merge(kScan, kAgain);
-    scan(kAgain, {tiles, 1, 0});
+    scan(kAgain, TileStep::kAll);
     merge(kAgain, kOnceMore);
-    scan(kOnceMore, {tiles, 1, 0});
+    scan(kOnceMore, TileStep::kAll);
     merge(kOnceMore, kNumLists);
   }
 
@@ -312,9 +347,11 @@ class TopKSearch {
   cudaStream_t launches_on_ = nullptr;  // of one run
   const int64_t slab_;
   const TopKOptions options_;
-  const TopKPlan plan_;
+  const RowPlan plan_;
   const int multiprocessors_;
   const ItemCodes codes_;
+  const ScanPlan scan_plan_;  // of all items
+  Scratch<ScanPlan> device_plan_;
   const int64_t parts_, padded_dim_, key_stride_;
   Scratch<double> queries_;
   Scratch<int8_t> row_codes_;
@@ -330,6 +367,7 @@ class TopKSearch {
   Scratch<uint64_t> keys_;
   Scratch<int64_t> counts_;
   Scratch<PathCounts> paths_;
+  std::optional<PackedItems> packed_;
   std::optional<ChunkScan> chunk_scan_;
 };
 
@@ -346,11 +384,11 @@ void topk(const TopKInput& in, const TopKOutput& out, void* stream_handle,
   if (wants_codes(in, options)) {
     items = options.items != nullptr ? options.items : &quantized.emplace(in.items, stream_handle);
   }
-  const TopKPlan plan = make_plan(in.items.rows, in.k, kItemTile, options);
+  const RowPlan plan = plan_rows(in.items.rows, in.k, options);
   const int64_t row_keys = items != nullptr ? plan.capacity : segment_size(plan.keep);
   const int64_t slab = std::clamp<int64_t>(options.scratch_keys / row_keys, 1, batch);
   TopKSearch search(in.items, options, items, slab, plan, stream);
-  search.expect_masks(in.num_masks);
+  search.expect_masks(in);
   for (int64_t first = 0; first < batch; first += slab) {
     const int64_t rows = std::min(slab, batch - first);
     TopKInput part = in;
@@ -373,7 +411,7 @@ struct TopKSession::State {
         options(all),
         search(device_items.items(), all,
                all.scan == TopKScan::kReference ? nullptr : &device_items, max_rows,
-               make_plan(device_items.items().rows, k, kItemTile, all), on) {}
+               plan_rows(device_items.items().rows, k, all), on) {}
 
   const cudaStream_t stream;
   const TopKOptions options;
@@ -409,7 +447,7 @@ void TopKSession::topk(const TopKInput& in, const TopKOutput& out) {
   s.out = out;
   if (lists || !same) {
     s.graph.reset();
-    s.search.expect_masks(in.num_masks);
+    s.search.expect_masks(in);
     s.search.run(in, out, SortedLists(in, offsets, s.stream), 0, s.stream);
   } else {
     if (!s.graph.has_value()) {

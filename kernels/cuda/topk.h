@@ -22,6 +22,7 @@ enum class TopKScan : uint8_t {
 // Rows by what became of them. Their sum is not the batch: most rows take none of these ways.
 struct TopKPaths {
   int64_t gathered = 0;   // their mask passes so few items that those were scored at once
+  int64_t packed = 0;     // their mask, shared by all, was used on the items before the scan
   int64_t too_many = 0;   // more candidates than a row may store: scanned again
   int64_t too_few = 0;    // the threshold was too high: scanned again
   int64_t reference = 0;  // scored as a whole
@@ -39,6 +40,7 @@ struct TopKOptions {
   int64_t warm_stride = 0;     // the same of the second threshold, divides seed_stride
   int64_t chunk_products = 0;  // of kChunks, held at once, 4 bytes each; 0: half of the L2 cache
   int64_t gather_limit = -1;   // allowed items of a row that is gathered; -1: capacity
+  int64_t pack_limit = -1;     // allowed items of a shared mask that are packed; -1: a quarter
   float forced_threshold = std::numeric_limits<float>::quiet_NaN();  // in place of sampled ones
   TopKPaths* paths = nullptr;                                        // filled where not null
 };

@@ -23,7 +23,7 @@ inline constexpr int kCodeChunk = 16;
 inline constexpr int64_t kMaxCodeDim = 4096;
 
 struct alignas(16) ItemBound {
-  float scale;
+  float scale;     // 0: a place behind the last item
   float residual;  // |x - s c| / s, with room for the rounding of canonical scores and of this file
   float norm;      // |s c| / s
   uint32_t id;     // of the item

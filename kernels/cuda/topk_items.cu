@@ -7,8 +7,8 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/scratch.h"
 #include "kernels/cuda/sort.h"
+#include "kernels/cuda/topk_codes.cuh"
 #include "kernels/cuda/topk_quantize.cuh"
-#include "kernels/cuda/topk_rows.cuh"
 
 namespace hypertower::cuda {
 namespace {
@@ -35,8 +35,7 @@ template <bool kVector>
 __global__ void __launch_bounds__(kItemThreads)
     topk_item_codes_kernel(MatrixView<const float> items, const uint32_t* keys, const uint32_t* ids,
                            int chunks, uint4* codes, ItemBound* bounds, TileBound* tiles) {
-  SHARED(float, residuals, [kItemTile]);
-  SHARED(float, norms, [kItemTile]);
+  SHARED(ItemBound, of_tile, [kItemTile]);
   const int64_t tile = blockIdx.x;
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   for (int slot = static_cast<int>(threadIdx.x) / kLanes; slot < kItemTile; slot += kItemsAtOnce) {
@@ -52,25 +51,13 @@ __global__ void __launch_bounds__(kItemThreads)
     if (lane != 0) continue;
     const float residual =
         __double2float_ru(norm.residual + static_cast<double>(norm.vector) * 0x1p-40);
-    bounds[position] = {scale, residual, norm.codes, id};
-    residuals[slot] = residual;
-    norms[slot] = norm.codes;
+    of_tile[slot] = {real ? scale : 0.0F, residual, norm.codes, id};
+    bounds[position] = of_tile[slot];
   }
   __syncthreads();
   if (threadIdx.x >= 32) return;
-  float residual = 0.0F;
-  float norm = 0.0F;
-  for (int slot = static_cast<int>(threadIdx.x); slot < kItemTile; slot += 32) {
-    residual = fmaxf(residual, residuals[slot]);
-    norm = fmaxf(norm, norms[slot]);
-  }
-  residual = warp_reduce_max(residual);
-  norm = warp_reduce_max(norm);
-  if (threadIdx.x != 0) return;
-  const int64_t first = tile * kItemTile;
-  const int64_t last = min(first + kItemTile, items.rows) - 1;
-  tiles[tile] = {1.0F / __uint_as_float(~keys[first]), 1.0F / __uint_as_float(~keys[last]),
-                 residual, norm};
+  const int64_t left = items.rows - tile * kItemTile;
+  bound_tile(of_tile, left < kItemTile ? static_cast<int>(left) : kItemTile, &tiles[tile]);
 }
 
 bool rows_are_aligned(MatrixView<const float> m) {
@@ -83,24 +70,13 @@ int chunks_of(int64_t dim) {
 
 }  // namespace
 
-struct DeviceItems::Memory {
-  Memory(int64_t num_tiles, int chunk_count, cudaStream_t stream)
-      : tiles_count(num_tiles),
-        chunks(chunk_count),
-        codes(num_tiles * chunk_count * kItemTile, stream),
-        bounds(num_tiles * kItemTile, stream),
-        tiles(num_tiles, stream) {}
-
-  int64_t tiles_count;
-  int chunks;
-  Scratch<uint4> codes;
-  Scratch<ItemBound> bounds;
-  Scratch<TileBound> tiles;
+struct DeviceItems::Memory : CodeMemory {
+  using CodeMemory::CodeMemory;
 };
 
 DeviceItems::DeviceItems(MatrixView<const float> items, void* stream_handle)
     : items_(items),
-      memory_(std::make_unique<Memory>(ceil_div<int64_t>(items.rows, kItemTile),
+      memory_(std::make_unique<Memory>(static_cast<int>(ceil_div<int64_t>(items.rows, kItemTile)),
                                        chunks_of(items.cols),
                                        static_cast<cudaStream_t>(stream_handle))) {
   const auto stream = static_cast<cudaStream_t>(stream_handle);
@@ -120,30 +96,23 @@ DeviceItems::DeviceItems(MatrixView<const float> items, void* stream_handle)
   sort_pairs<uint32_t>(workspace.data(), bytes, keys.data(), sorted_keys.data(), ids.data(),
                        sorted_ids.data(), n, 0, 32, stream);
   check(launch(vector ? topk_item_codes_kernel<true> : topk_item_codes_kernel<false>,
-               {.grid = static_cast<unsigned>(memory_->tiles_count),
+               {.grid = static_cast<unsigned>(codes().num_tiles),
                 .block = kItemThreads,
                 .stream = stream,
                 .name = "topk_item_codes"},
-               items, sorted_keys.data(), sorted_ids.data(), memory_->chunks, memory_->codes.data(),
-               memory_->bounds.data(), memory_->tiles.data()),
+               items, sorted_keys.data(), sorted_ids.data(), codes().chunks, memory_->codes(),
+               memory_->bounds(), memory_->tiles()),
         "topk items");
 }
 
 DeviceItems::~DeviceItems() = default;
 
 ItemCodes DeviceItems::codes() const {
-  return {reinterpret_cast<const int8_t*>(memory_->codes.data()),
-          memory_->bounds.data(),
-          memory_->tiles.data(),
-          items_.rows,
-          static_cast<int>(memory_->tiles_count),
-          memory_->chunks};
+  return memory_->view();
 }
 
 int64_t DeviceItems::bytes() const {
-  const int64_t slots = memory_->tiles_count * kItemTile;
-  return slots * (int64_t{memory_->chunks} * kCodeChunk + int64_t{sizeof(ItemBound)}) +
-         memory_->tiles_count * int64_t{sizeof(TileBound)};
+  return memory_->bytes();
 }
 
 bool DeviceItems::supports(int64_t rows, int64_t cols) {

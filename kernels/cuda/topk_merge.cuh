@@ -50,9 +50,14 @@ __device__ inline uint64_t block_least(uint64_t own) {
 // likely reach it, and drops the candidates below. `forced`, unless NaN, is taken instead. `scored`
 // is scratch.
 __global__ void __launch_bounds__(kSelectThreads)
-    topk_refine_kernel(TopKInput in, Rows rows, RowList list, BestKeys scored, int64_t rank,
-                       float forced) {
+    topk_refine_kernel(TopKInput in, Rows rows, RowList list, BestKeys scored, const ScanPlan* plan,
+                       TileStep after, float forced) {
   if (blockIdx.x >= *list.size) return;
+  const TilePlan& tiles = plan->tiles;
+  const bool warm = after == TileStep::kWarm;
+  if ((warm ? tiles.warm : tiles.seed) == 1) return;  // all items are candidates
+  if (warm && tiles.warm == tiles.seed) return;       // there was no such step
+  const int64_t rank = warm ? tiles.warm_rank : tiles.seed_rank;
   const int64_t row = list.rows[blockIdx.x];
   uint64_t* const keys = rows.candidates + row * rows.stride;
   const int64_t count = rows.hits[row];

@@ -1,44 +1,81 @@
-// The numbers of a top-K call that its host code decides: how many candidates a row may store,
-// which tiles set the thresholds, how far the ranks of the guesses lie. Pure.
+// The numbers of a top-K call: how many candidates a row may store, which tiles set the thresholds,
+// how far the ranks of the guesses lie. Pure; the device runs it where only the device knows how
+// many items a mask passes.
 #pragma once
 
-#include "kernels/cuda/topk.h"
+#include "kernels/host_device.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
 namespace hypertower::cuda {
 
-struct TopKPlan {
-  int64_t keep;      // k, or all items
-  int64_t capacity;  // candidates of a row
-  // Every seed-th tile is looked at first, with all its items as candidates; then every warm-th,
-  // then the rest. warm == seed: no second step. seed == 1: the first step looks at all.
-  int seed, warm;
-  int64_t seed_rank, warm_rank;
+// Some of the tiles: every `unit`-th, without every `skip`-th of those where skip > 1.
+struct TileSet {
+  int count;
+  int unit;
+  int skip;
+
+  HYPERTOWER_HOST_DEVICE int operator[](int i) const {
+    return unit * (skip > 1 ? i + i / (skip - 1) + 1 : i);
+  }
 };
 
-// With a share 1 / stride of the items, how many of them must reach a score for k of all items to
-// reach it as well: of the best k, a Poisson number of mean k / stride is in the sample, and it
+// A first sample, a larger one without the first, what both left, or every tile.
+enum class TileStep : uint8_t { kSeed, kWarm, kRest, kAll };
+
+// Every seed-th tile is looked at first, with all its items as candidates; then every warm-th, then
+// the rest. warm == seed: no second step. seed == 1: the first step looks at all.
+struct TilePlan {
+  int tiles;
+  int seed, warm;
+  int64_t seed_rank, warm_rank;
+
+  HYPERTOWER_HOST_DEVICE TileSet tiles_of(TileStep step) const {
+    const int seeds = (tiles + seed - 1) / seed;
+    const int warms = (tiles + warm - 1) / warm;
+    switch (step) {
+      case TileStep::kSeed:
+        return {seeds, seed, 0};
+      case TileStep::kWarm:
+        return {warms - seeds, warm, seed / warm};
+      case TileStep::kRest:
+        return {tiles - warms, 1, warm};
+      case TileStep::kAll:
+        break;
+    }
+    return {tiles, 1, 0};
+  }
+};
+
+// With a share 1 / stride of the items, how many of them must reach a score for `keep` of all items
+// to reach it as well: of the best, a Poisson number of mean keep / stride is in the sample, and it
 // exceeds the rank about once in a million rows. Wrong guesses cost a repair.
-inline int64_t guess_rank(int64_t keep, int64_t stride) {
+HYPERTOWER_HOST_DEVICE inline int64_t guess_rank(int64_t keep, int64_t stride) {
   const double mean = static_cast<double>(keep) / static_cast<double>(stride);
-  return std::min(keep, static_cast<int64_t>(std::ceil(mean + 4.5 * std::sqrt(mean) + 5.0)));
+  const auto rank = static_cast<int64_t>(ceil(mean + 4.5 * sqrt(mean) + 5.0));
+  return rank < keep ? rank : keep;
 }
 
-inline TopKPlan make_plan(int64_t items, int64_t k, int64_t item_tile, const TopKOptions& options) {
-  TopKPlan plan{};
-  plan.keep = std::min(k, items);
-  plan.capacity = options.capacity > 0 ? std::max(options.capacity, plan.keep)
-                                       : std::min(items, 8192 + 4 * plan.keep);
-  const int64_t tiles = (items + item_tile - 1) / item_tile;
-  const int64_t seed_tiles = std::max<int64_t>(1, plan.capacity / 2 / item_tile);
-  plan.seed = static_cast<int>(options.seed_stride);
-  plan.warm = static_cast<int>(options.warm_stride);
+// What a search keeps and may store, whatever the tiles.
+struct RowPlan {
+  int64_t keep;      // k, or all items
+  int64_t capacity;  // candidates of a row
+  // Of the plans; 0: by the capacity. For tests.
+  int seed_stride, warm_stride;
+};
+
+// REQUIRES: the best `keep` are of so many tiles of item_tile items.
+HYPERTOWER_HOST_DEVICE inline TilePlan plan_tiles(const RowPlan& rows, int tiles, int item_tile) {
+  const int64_t half = rows.capacity / 2 / item_tile;
+  const int seed_tiles = half < 1 ? 1 : static_cast<int>(half < tiles ? half : tiles);
+  TilePlan plan{};
+  plan.tiles = tiles;
+  plan.seed = rows.seed_stride;
+  plan.warm = rows.warm_stride;
   if (plan.seed == 0) {
-    const bool all_fit = tiles * item_tile <= plan.capacity;
-    plan.seed = all_fit ? 1 : static_cast<int>((tiles + seed_tiles - 1) / seed_tiles);
+    const bool all_fit = int64_t{tiles} * item_tile <= rows.capacity;
+    plan.seed = all_fit ? 1 : (tiles + seed_tiles - 1) / seed_tiles;
     // A first threshold from few items lets many pass; one more step over a sixteenth repairs that.
     if (plan.seed >= 64) {
       plan.warm = 16;
@@ -46,8 +83,8 @@ inline TopKPlan make_plan(int64_t items, int64_t k, int64_t item_tile, const Top
     }
   }
   if (plan.warm == 0) plan.warm = plan.seed;
-  plan.seed_rank = guess_rank(plan.keep, plan.seed);
-  plan.warm_rank = guess_rank(plan.keep, plan.warm);
+  plan.seed_rank = guess_rank(rows.keep, plan.seed);
+  plan.warm_rank = guess_rank(rows.keep, plan.warm);
   return plan;
 }
 

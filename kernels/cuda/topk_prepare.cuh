@@ -17,6 +17,7 @@ struct Ways {
   RowList reference;                // score everything
   const unsigned* allowed_by_mask;  // [M], null: no masks
   unsigned gather_limit;            // of items
+  const ScanPlan* plan;
   PathCounts* paths;
 };
 
@@ -75,6 +76,7 @@ __global__ void __launch_bounds__(kPrepareThreads)
       return ways.gather.add(row);
     }
   }
+  if (chunks != 0 && ways.plan->packed) atomicAdd(&ways.paths->packed, 1U);
   (chunks != 0 ? ways.scan : ways.reference).add(row);
 }
 

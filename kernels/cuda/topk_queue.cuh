@@ -60,16 +60,14 @@ class HitQueue {
     __syncwarp();
     size_ -= count;
     const int lane = static_cast<int>(lane_index());
-    if (lane < count) {
-      const Hit hit = queue_[size_ + lane];
-      if (hit.position < scan_.items.num_items) judge(hit);
-    }
+    if (lane < count) judge(queue_[size_ + lane]);
     __syncwarp();
   }
 
   __device__ __forceinline__ void judge(const Hit& hit) {
     const int64_t row = rows_[hit.dot_and_row & 31];
-    const ItemBound item = scan_.items.bounds[hit.position];
+    const ItemBound item = scan_.plan->items.bounds[hit.position];
+    if (item.scale == 0.0F) return;
     const float bound = upper_bound(scan_.rows.bounds[row], item, hit.dot_and_row >> 5);
     if (bound < scan_.rows.threshold[row]) return;
     if (!allowed(scan_.in, row, item.id) || scan_.listed.contains(row, item.id)) return;

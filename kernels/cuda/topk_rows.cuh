@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/topk_bound.cuh"
+#include "kernels/cuda/topk_plan.h"
 #include "kernels/topk.h"
 
 namespace hypertower::cuda {
@@ -14,9 +15,10 @@ struct ItemCodes {
   const int8_t* codes;      // [tiles][chunks][kItemTile][kCodeChunk], zeros behind the items
   const ItemBound* bounds;  // [tiles * kItemTile]
   const TileBound* tiles;   // [num_tiles]
-  int64_t num_items;
   int num_tiles;
   int chunks;  // of a row, even: a multiple of 32 columns
+
+  int64_t slots() const { return int64_t{num_tiles} * kItemTile; }
 };
 
 // An element per row of the call.
@@ -47,18 +49,10 @@ struct RowList {
 // Which ways rows took, counted on the device.
 struct PathCounts {
   unsigned gathered;   // scored by the bits of their mask
+  unsigned packed;     // found among the items that the mask of all passes
   unsigned too_many;   // more hits than a row may store
   unsigned too_few;    // the threshold was above the k-th score
   unsigned reference;  // scored as a whole
-};
-
-// Some of the tiles: every `unit`-th, without every `skip`-th of those where skip > 1.
-struct TileSet {
-  int count;
-  int unit;
-  int skip;
-
-  __device__ int operator[](int i) const { return unit * (skip > 1 ? i + i / (skip - 1) + 1 : i); }
 };
 
 // Excluded and adjusted items of all rows in one ascending array of (row << 32 | item id); a row's
@@ -96,14 +90,24 @@ struct ListedItems {
   }
 };
 
+// What the scans look at. Lies on the device, which decides (topk_pack.h).
+struct ScanPlan {
+  ItemCodes items;
+  TilePlan tiles;
+  bool packed;  // not all items: those that the mask of all rows passes
+};
+
 // All that a step over the items needs.
 struct Scan {
   TopKInput in;
   ListedItems listed;
-  ItemCodes items;
   Rows rows;
   RowList list;
-  TileSet tiles;
+  const ScanPlan* plan;
+  TileStep step;
+  int chunks;  // of an item's codes
+
+  __device__ TileSet tiles() const { return plan->tiles.tiles_of(step); }
 };
 
 __device__ inline bool allowed(const TopKInput& in, int64_t row, int64_t item) {

@@ -27,12 +27,12 @@ struct Shape {
   int per_multiprocessor;  // blocks
 };
 
-// Blocks that stay and share the work; fewer where there is little of it.
+// Blocks that stay and share the work; fewer where even all tiles are few.
 template <class... More>
 void launch_scan(void (*kernel)(Scan, More...), const char* name, const Scan& scan,
-                 const Shape& shape, int multiprocessors, cudaStream_t stream, More... more) {
-  const int64_t units =
-      ceil_div<int64_t>(scan.in.queries.rows, shape.rows) * std::max<int64_t>(scan.tiles.count, 1);
+                 const Shape& shape, int all_tiles, int multiprocessors, cudaStream_t stream,
+                 More... more) {
+  const int64_t units = ceil_div<int64_t>(scan.in.queries.rows, shape.rows) * all_tiles;
   const int64_t blocks =
       std::min<int64_t>(units, int64_t{multiprocessors} * shape.per_multiprocessor);
   check(launch(kernel,
@@ -46,10 +46,10 @@ void launch_scan(void (*kernel)(Scan, More...), const char* name, const Scan& sc
 }
 
 template <int kRows>
-void launch_dot(const Scan& scan, int multiprocessors, cudaStream_t stream) {
+void launch_dot(const Scan& scan, int all_tiles, int multiprocessors, cudaStream_t stream) {
   launch_scan(topk_scan_dot_kernel<kRows>, "topk_scan_dot", scan,
-              {kRows, kDotThreads, dot_scan_shared(kRows, scan.items.chunks), kDotBlocks<kRows>},
-              multiprocessors, stream);
+              {kRows, kDotThreads, dot_scan_shared(kRows, scan.chunks), kDotBlocks<kRows>},
+              all_tiles, multiprocessors, stream);
 }
 
 }  // namespace
@@ -61,9 +61,10 @@ bool fits_shared_memory(int chunks) {
          static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
-void scan_tiles(const Scan& scan, TopKScan kind, int multiprocessors, cudaStream_t stream) {
+void scan_tiles(const Scan& scan, TopKScan kind, int all_tiles, int multiprocessors,
+                cudaStream_t stream) {
   const int64_t rows = scan.in.queries.rows;
-  const int chunks = scan.items.chunks;
+  const int chunks = scan.chunks;
   if (kind == TopKScan::kAuto) {
     // Code for sm_90a runs on devices of version 9.0 and no other.
     const bool hopper = attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
@@ -76,15 +77,16 @@ void scan_tiles(const Scan& scan, TopKScan kind, int multiprocessors, cudaStream
   }
   if (kind == TopKScan::kDot) {
     if (rows == 1) {
-      launch_dot<1>(scan, multiprocessors, stream);
+      launch_dot<1>(scan, all_tiles, multiprocessors, stream);
     } else if (rows <= 4) {
-      launch_dot<4>(scan, multiprocessors, stream);
+      launch_dot<4>(scan, all_tiles, multiprocessors, stream);
     } else {
-      launch_dot<8>(scan, multiprocessors, stream);
+      launch_dot<8>(scan, all_tiles, multiprocessors, stream);
     }
   } else if (kind == TopKScan::kMma) {
     launch_scan(topk_scan_mma_kernel, "topk_scan_mma", scan,
-                {kMmaRows, kMmaThreads, mma_scan_shared(chunks), 2}, multiprocessors, stream);
+                {kMmaRows, kMmaThreads, mma_scan_shared(chunks), 2}, all_tiles, multiprocessors,
+                stream);
   } else {
     const auto there = static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
     const auto fits = [&](int groups, int stages) {
@@ -99,7 +101,7 @@ void scan_tiles(const Scan& scan, TopKScan kind, int multiprocessors, cudaStream
                               : topk_scan_wgmma_kernel<kGroups>,
                 "topk_scan_wgmma", scan,
                 {groups * kGroupRows, kWgmmaThreads, wgmma_scan_shared(groups, stages, chunks), 1},
-                multiprocessors, stream, stages);
+                all_tiles, multiprocessors, stream, stages);
   }
 }
 

@@ -11,8 +11,9 @@ namespace hypertower::cuda {
 // rows share one read of the items.
 bool fits_shared_memory(int chunks);
 
-// The items of scan.tiles against the rows of scan.list. kAuto: by rows and device; REQUIRES: not
+// The items of scan.tiles() against the rows of scan.list. kAuto: by rows and device; REQUIRES: not
 // kChunks or kReference, and the device can run `kind`.
-void scan_tiles(const Scan& scan, TopKScan kind, int multiprocessors, cudaStream_t stream);
+void scan_tiles(const Scan& scan, TopKScan kind, int all_tiles, int multiprocessors,
+                cudaStream_t stream);
 
 }  // namespace hypertower::cuda

@@ -32,8 +32,8 @@ __global__ void __launch_bounds__(kCodesThreads)
 
 // A warp takes a row and reads the products of one tile after the other, 16 bytes a lane.
 __global__ void __launch_bounds__(kFilterThreads, kFilterBlocks)
-    topk_chunk_filter_kernel(const __grid_constant__ Scan scan, int first, int count,
-                             const int* products) {
+    topk_chunk_filter_kernel(const __grid_constant__ Scan scan, const TileBound* bounds,
+                             TileSet tiles, int first, int count, const int* products) {
   SHARED(Hit, queues, [kFilterWarps][kHitQueue]);
   SHARED(int, rows, [kFilterWarps]);
   const int size = scan.list.count();
@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(kFilterThreads, kFilterBlocks)
     for (int i = share.split(unit); i < count; i += share.splits) {
       const uint4 v = next;
       next = load(i + share.splits);  // on its way while the votes below wait
-      const int64_t tile = scan.tiles[first + i];
-      const int least = least_dot(gate, scan.items.tiles[tile]);
+      const int64_t tile = tiles[first + i];
+      const int least = least_dot(gate, bounds[tile]);
       const int dots[4] = {static_cast<int>(v.x), static_cast<int>(v.y), static_cast<int>(v.z),
                            static_cast<int>(v.w)};
       const bool any = max(max(dots[0], dots[1]), max(dots[2], dots[3])) >= least;
@@ -89,23 +89,25 @@ int chunk_tiles(int64_t rows, const ItemCodes& items, int64_t products) {
 
 ChunkScan::ChunkScan(int64_t max_rows, const ItemCodes& items, int64_t products,
                      cudaStream_t stream)
-    : chunk_tiles_(chunk_tiles(max_rows, items, products)),
+    : items_(items),
+      chunk_tiles_(chunk_tiles(max_rows, items, products)),
       matmul_(int64_t{items.chunks} * kCodeChunk),
       codes_(int64_t{chunk_tiles_} * kItemTile * items.chunks, stream),
       products_(max_rows * chunk_tiles_ * kItemTile, stream) {}
 
-void ChunkScan::run(const Scan& scan, int multiprocessors, cudaStream_t stream) {
+void ChunkScan::run(const Scan& scan, const TileSet& tiles, int multiprocessors,
+                    cudaStream_t stream) {
   const int64_t rows = scan.in.queries.rows;
-  for (int first = 0; first < scan.tiles.count; first += chunk_tiles_) {
-    const int count = std::min(chunk_tiles_, scan.tiles.count - first);
-    const int64_t num_codes = int64_t{count} * kItemTile * scan.items.chunks;
+  for (int first = 0; first < tiles.count; first += chunk_tiles_) {
+    const int count = std::min(chunk_tiles_, tiles.count - first);
+    const int64_t num_codes = int64_t{count} * kItemTile * items_.chunks;
     check(launch(topk_chunk_codes_kernel,
                  {.grid = static_cast<unsigned>(std::min<int64_t>(
                       ceil_div<int64_t>(num_codes, kCodesThreads), 8 * multiprocessors)),
                   .block = kCodesThreads,
                   .stream = stream,
                   .name = "topk_chunk_codes"},
-                 scan.items, scan.tiles, first, count, codes_.data()),
+                 items_, tiles, first, count, codes_.data()),
           "topk scan");
     matmul_.run(scan.rows.codes, rows, reinterpret_cast<const int8_t*>(codes_.data()),
                 int64_t{count} * kItemTile, products_.data(), stream);
@@ -116,7 +118,7 @@ void ChunkScan::run(const Scan& scan, int multiprocessors, cudaStream_t stream) 
                   .block = kFilterThreads,
                   .stream = stream,
                   .name = "topk_chunk_filter"},
-                 scan, first, count, products_.data()),
+                 scan, items_.tiles, tiles, first, count, products_.data()),
           "topk scan");
   }
 }

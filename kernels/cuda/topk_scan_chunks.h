@@ -17,10 +17,12 @@ class ChunkScan {
   // a tile per row, and the codes of as many items.
   ChunkScan(int64_t max_rows, const ItemCodes& items, int64_t products, cudaStream_t stream);
 
-  // The items of scan.tiles against the rows of scan.list, which names rows of the call.
-  void run(const Scan& scan, int multiprocessors, cudaStream_t stream);
+  // The items of these tiles against the rows of scan.list, which names rows of the
+  // call.
+  void run(const Scan& scan, const TileSet& tiles, int multiprocessors, cudaStream_t stream);
 
  private:
+  const ItemCodes items_;
   const int chunk_tiles_;
   Int8Matmul matmul_;
   Scratch<int4> codes_;    // [items of a chunk][code chunks]

@@ -32,7 +32,9 @@ __global__ void __launch_bounds__(kDotThreads, kDotBlocks<kRows>)
   DYN_SHARED(int4, queries);  // [kRows][chunks]
   SHARED(Hit, queues, [kDotThreads / 32][kHitQueue]);
   SHARED(int, rows, [32]);
-  const int chunks = scan.items.chunks;
+  const ItemCodes items = scan.plan->items;
+  const TileSet tiles = scan.tiles();
+  const int chunks = scan.chunks;
   const int size = scan.list.count();
   const BlockShare share(ceil_div(size, kRows));
   const int lane = static_cast<int>(lane_index());
@@ -52,11 +54,11 @@ __global__ void __launch_bounds__(kDotThreads, kDotBlocks<kRows>)
     if (lane < kRows && first + lane < size) {
       gate = make_gate(scan.rows.bounds[rows[lane]], scan.rows.threshold[rows[lane]]);
     }
-    for (int i = share.split(unit); i < scan.tiles.count; i += share.splits) {
-      const int64_t tile = scan.tiles[i];
-      const auto* codes = reinterpret_cast<const uint4*>(scan.items.codes) +
-                          tile * chunks * kItemTile + threadIdx.x;
-      const TileBound bound = scan.items.tiles[tile];  // early: it is waited for at the end
+    for (int i = share.split(unit); i < tiles.count; i += share.splits) {
+      const int64_t tile = tiles[i];
+      const auto* codes =
+          reinterpret_cast<const uint4*>(items.codes) + tile * chunks * kItemTile + threadIdx.x;
+      const TileBound bound = items.tiles[tile];  // early: it is waited for at the end
       int dots[kRows] = {};
 #pragma unroll 4
       for (int c = 0; c < chunks; ++c) {

@@ -21,6 +21,7 @@ inline size_t mma_scan_shared(int chunks) {
 }
 
 // The stages of a block, one after the other: its tiles, and of each the columns part by part.
+// `tiles` must outlive it.
 class StageWalk {
  public:
   __device__ StageWalk(const TileSet& tiles, int first, int step, int chunks)
@@ -37,7 +38,7 @@ class StageWalk {
   }
 
  private:
-  TileSet tiles_;
+  const TileSet& tiles_;
   int index_, step_, chunks_;
   int first_chunk_ = 0;
 };
@@ -54,7 +55,7 @@ template <int kRowsPerBlock>
 __device__ inline void load_row_codes(const Scan& scan, int first, int* rows, int4* codes,
                                       int threads) {
   const int size = scan.list.count();
-  const int chunks = scan.items.chunks;
+  const int chunks = scan.chunks;
   const int self = static_cast<int>(threadIdx.x);
   for (int r = self; r < kRowsPerBlock; r += threads) {
     rows[r] = first + r < size ? scan.list.rows[first + r] : 0;
@@ -78,7 +79,9 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
   SHARED(Hit, queues, [kMmaThreads / 32][kHitQueue]);
   SHARED(int, rows, [kMmaRows]);
   SHARED(StageNote, notes, [kMmaStages]);
-  const int chunks = scan.items.chunks;
+  const ItemCodes items = scan.plan->items;
+  const TileSet tiles = scan.tiles();
+  const int chunks = scan.chunks;
   int4* const row_codes = shared;
   int4* const stages = shared + chunks * kMmaRows;
   const BlockShare share(ceil_div(scan.list.count(), kMmaRows));
@@ -103,19 +106,19 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     }
     HitQueue queue(scan, queues[self / 32], rows + first_row);
 
-    StageWalk ahead(scan.tiles, share.split(unit), share.splits, chunks);
+    StageWalk ahead(tiles, share.split(unit), share.splits, chunks);
     StageWalk walk = ahead;
     int slot_ahead = 0;
     const auto fetch = [&] {
       if (!ahead.done()) {
         const int64_t tile = ahead.tile();
-        const auto* from = reinterpret_cast<const int4*>(scan.items.codes) +
+        const auto* from = reinterpret_cast<const int4*>(items.codes) +
                            (tile * chunks + ahead.first_chunk()) * kItemTile;
         int4* to = stages + slot_ahead * (kStageChunks * kItemTile);
         const int count = ahead.num_chunks() * kItemTile;
         for (int i = self; i < count; i += kMmaThreads) ptx::cp_async16(to + i, from + i);
         if (self == 0) {
-          ptx::cp_async16(&notes[slot_ahead].bound, scan.items.tiles + tile);
+          ptx::cp_async16(&notes[slot_ahead].bound, items.tiles + tile);
           notes[slot_ahead].tile = static_cast<int>(tile);
         }
         ahead.next();

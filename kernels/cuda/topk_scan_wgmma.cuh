@@ -64,12 +64,14 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   constexpr int kWarps = kGroups * kGroupThreads / 32;
   DYN_SHARED(int4, shared);  // the stages, then row codes
   SHARED(Hit, queues, [kWarps][kHitQueue]);
-  SHARED(RowGate, gates, [kWarps][16]);  // registers are short
+  SHARED(RowGate, gates, [kWarps][16]);
   SHARED(int, rows, [kRows]);
   SHARED(StageNote, notes, [kMaxBulkStages]);
   SHARED(uint64_t, full, [kMaxBulkStages]);
   SHARED(uint64_t, empty, [kMaxBulkStages]);
-  const int chunks = scan.items.chunks;
+  SHARED(TileSet, tiles, );
+  const ItemCodes items = scan.plan->items;
+  const int chunks = scan.chunks;
   int4* const stages = shared;
   int4* const row_codes = shared + num_stages * kStageChunks * kItemTile;
   const BlockShare share(ceil_div(scan.list.count(), kRows));
@@ -77,6 +79,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   const int lane = self % 32;
   const int warp = __shfl_sync(kFullMask, self / 32, 0);  // known to be the same in all lanes
   if (self == 0) {
+    tiles = scan.tiles();
     for (int s = 0; s < num_stages; ++s) {
       ptx::mbarrier_init(&full[s], 1);
       ptx::mbarrier_init(&empty[s], kWarps / kTurns);
@@ -91,7 +94,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     load_row_codes<kRows>(scan, first, rows, row_codes, kWgmmaThreads);
     ptx::fence_proxy_async();
     __syncthreads();
-    StageWalk walk(scan.tiles, share.split(unit), share.splits, chunks);
+    StageWalk walk(tiles, share.split(unit), share.splits, chunks);
 
     if (warp >= kWarps) {
       for (; !walk.done(); walk.next(), turn.next()) {
@@ -102,10 +105,10 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
               static_cast<unsigned>(walk.num_chunks()) * (kItemTile * kCodeChunk);
           notes[turn.slot].tile = static_cast<int>(tile);
           ptx::mbarrier_arrive_expect(&full[turn.slot], bytes + sizeof(TileBound));
-          ptx::bulk_copy(&notes[turn.slot].bound, scan.items.tiles + tile, sizeof(TileBound),
+          ptx::bulk_copy(&notes[turn.slot].bound, items.tiles + tile, sizeof(TileBound),
                          &full[turn.slot]);
           ptx::bulk_copy(stages + turn.slot * kStageChunks * kItemTile,
-                         reinterpret_cast<const int4*>(scan.items.codes) +
+                         reinterpret_cast<const int4*>(items.codes) +
                              (tile * chunks + walk.first_chunk()) * kItemTile,
                          bytes, &full[turn.slot]);
         }

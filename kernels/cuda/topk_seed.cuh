@@ -18,7 +18,9 @@ __global__ void __launch_bounds__(kSeedThreads)
   if (blockIdx.x >= *scan.list.size) return;
   const Rows& rows = scan.rows;
   const int64_t row = scan.list.rows[blockIdx.x];
-  const int chunks = scan.items.chunks;
+  const ItemCodes items = scan.plan->items;
+  const TileSet tiles = scan.tiles();
+  const int chunks = scan.chunks;
   const int lane = static_cast<int>(lane_index());
   for (int c = static_cast<int>(threadIdx.x); c < chunks; c += kSeedThreads) {
     query[c] = reinterpret_cast<const int4*>(rows.codes)[row * chunks + c];
@@ -26,18 +28,18 @@ __global__ void __launch_bounds__(kSeedThreads)
   __syncthreads();
   const RowBound row_bound = rows.bounds[row];
   const int slot = static_cast<int>(threadIdx.x) % kItemTile;
-  for (int i = static_cast<int>(2 * blockIdx.y + threadIdx.x / kItemTile); i < scan.tiles.count;
+  for (int i = static_cast<int>(2 * blockIdx.y + threadIdx.x / kItemTile); i < tiles.count;
        i += static_cast<int>(2 * gridDim.y)) {
-    const int64_t tile = scan.tiles[i];
+    const int64_t tile = tiles[i];
     const int64_t position = tile * kItemTile + slot;
-    const ItemBound item = scan.items.bounds[position];  // early: it is waited for at the end
+    const ItemBound item = items.bounds[position];  // early: it is waited for at the end
     const auto* codes =
-        reinterpret_cast<const uint4*>(scan.items.codes) + tile * chunks * kItemTile + slot;
+        reinterpret_cast<const uint4*>(items.codes) + tile * chunks * kItemTile + slot;
     int dot = 0;
 #pragma unroll 8
     for (int c = 0; c < chunks; ++c) dot = dot16(ptx::ld_nc(codes + c * kItemTile), query[c], dot);
-    const bool found = position < scan.items.num_items && allowed(scan.in, row, item.id) &&
-                       !scan.listed.contains(row, item.id);
+    const bool found =
+        item.scale != 0.0F && allowed(scan.in, row, item.id) && !scan.listed.contains(row, item.id);
     const unsigned all = __ballot_sync(kFullMask, found);
     unsigned first = 0;
     if (lane == 0 && all != 0) {

@@ -7,13 +7,9 @@
 #include "kernels/cuda/topk.h"
 
 namespace hypertower::cuda {
-namespace {
 
-constexpr int64_t kMaxRows = 1024;  // of a session; its memory is about 70 KiB a row at k = 100
-
-}  // namespace
-
-TopKSessions::TopKSessions(MatrixView<const float> items, void* stream) {
+TopKSessions::TopKSessions(MatrixView<const float> items, void* stream, int64_t most_rows)
+    : most_rows_(most_rows) {
   if (!DeviceItems::supports(items.rows, items.cols)) return;
   codes_.emplace(items, stream);
   check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "topk index");
@@ -23,7 +19,7 @@ void TopKSessions::topk(const TopKInput& in, const TopKOutput& out, void* stream
   const std::lock_guard lock(mutex_);
   const int64_t rows = in.queries.rows;
   if (rows == 0) return;
-  if (!codes_.has_value() || rows > kMaxRows || 4 * in.k > in.items.rows) {
+  if (!codes_.has_value() || rows > most_rows_ || 4 * in.k > in.items.rows) {
     return cuda::topk(in, out, stream, {.items = codes_.has_value() ? &*codes_ : nullptr});
   }
   if (!session_.has_value() || k_ != in.k || stream_ != stream || rows > max_rows_) {

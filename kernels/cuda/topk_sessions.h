@@ -14,8 +14,10 @@ namespace hypertower::cuda {
 
 class TopKSessions {
  public:
-  // As DeviceItems; waits until they are made, so that any stream may use them.
-  TopKSessions(MatrixView<const float> items, void* stream);
+  // As DeviceItems; waits until they are made, so that any stream may use them. A session takes up
+  // to `most_rows`; its memory is about 70 KiB a row at k = 100, and from the first mask that all
+  // rows share a quarter of item_bytes() more.
+  TopKSessions(MatrixView<const float> items, void* stream, int64_t most_rows = 1024);
 
   int64_t item_bytes() const { return codes_.has_value() ? codes_->bytes() : 0; }
 
@@ -23,6 +25,7 @@ class TopKSessions {
   void topk(const TopKInput& in, const TopKOutput& out, void* stream);
 
  private:
+  const int64_t most_rows_;
   std::mutex mutex_;
   std::optional<DeviceItems> codes_;  // none: more columns than they are made for
   std::optional<TopKSession> session_;

@@ -28,7 +28,8 @@ struct Pair {
 };
 
 // A warp per query, a lane per item. Thresholds around the bound and around the query's scores.
-__global__ void bound_kernel(MatrixView<const float> queries, ItemCodes items, Pair* out) {
+__global__ void bound_kernel(MatrixView<const float> queries, ItemCodes items, int64_t num_items,
+                             Pair* out) {
   SHARED(uint4, codes, [64]);
   const int lane = static_cast<int>(threadIdx.x);
   const int64_t row = blockIdx.x;
@@ -39,7 +40,7 @@ __global__ void bound_kernel(MatrixView<const float> queries, ItemCodes items, P
   __syncwarp();
   const RowBound bound{scale, norm.vector, norm.residual};
   const auto* item_codes = reinterpret_cast<const int4*>(items.codes);
-  for (int64_t at = lane; at < items.num_items; at += 32) {
+  for (int64_t at = lane; at < num_items; at += 32) {
     const int64_t tile = at / kItemTile;
     int dot = 0;
     for (int c = 0; c < items.chunks; ++c) {
@@ -57,7 +58,7 @@ __global__ void bound_kernel(MatrixView<const float> queries, ItemCodes items, P
       const bool passes = dot >= least_dot(make_gate(bound, threshold), items.tiles[tile]);
       if (most >= threshold && !passes) ++missed;
     }
-    out[row * items.num_items + at] = {most, items.bounds[at].id, missed};
+    out[row * num_items + at] = {most, items.bounds[at].id, missed};
   }
 }
 
@@ -73,7 +74,7 @@ double expect_bounds(const std::vector<float>& queries, const std::vector<float>
   const DeviceArray<Pair> out(n.queries * n.items);
   check(launch(bound_kernel, {.grid = static_cast<unsigned>(n.queries), .block = 32},
                MatrixView<const float>{device_queries.data(), n.queries, n.dim}, quantized.codes(),
-               out.data()),
+               n.items, out.data()),
         "bounds");
   const std::vector<Pair> pairs = out.to_host();
   const auto norm = [&](const float* x) {

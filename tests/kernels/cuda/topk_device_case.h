@@ -52,6 +52,13 @@ class DeviceCase {
               cudaSuccess);
   }
 
+  void set_masks(const TopKCase& c) {
+    const PackedCase other(c);
+    ASSERT_EQ(cudaMemcpy(masks_.data(), other.masks.data(), other.masks.size() * sizeof(uint64_t),
+                         cudaMemcpyHostToDevice),
+              cudaSuccess);
+  }
+
   TopKInput in;
   TopKOutput out;
 

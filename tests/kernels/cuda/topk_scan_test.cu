@@ -173,6 +173,48 @@ TEST_P(CudaTopKScan, GathersTheItemsOfANarrowMask) {
   EXPECT_EQ(expect_reference(c, never).gathered, 0);
 }
 
+// One mask for all rows, of which the device finds that it passes few enough items to pack them.
+TEST_P(CudaTopKScan, PacksTheItemsOfASharedMask) {
+  Rng rng(3);
+  // The last: two groups of places.
+  for (const auto& [passing, items] : {std::pair{0.0, 700}, {0.05, 700}, {0.6, 700}, {0.3, 8300}}) {
+    SCOPED_TRACE(::testing::Message() << passing << " of " << items);
+    TopKCase c = gaussian_case(5, 2, items, 24, 10);
+    c.masks = {random_mask(rng, items, passing)};
+    c.exclude = {{1, 2, 3, 4, 5, 6, 7, 8}, {}};
+    TopKOptions o = options();
+    o.gather_limit = 20;
+    o.pack_limit = items / 2;
+    const TopKPaths paths = expect_reference(c, o);
+    EXPECT_EQ(paths.gathered, passing == 0.0 ? 2 : 0);
+    const bool packs = passing > 0.0 && passing < 0.5 && GetParam() != TopKScan::kChunks;
+    EXPECT_EQ(paths.packed, packs ? 2 : 0);
+  }
+}
+
+// As above in three steps, of samples of the packed items alone, and with every repair.
+TEST_P(CudaTopKScan, NarrowsAndRepairsThresholdsOfPackedItems) {
+  Rng rng(4);
+  TopKCase c = gaussian_case(6, 3, 2500, 24, 30);
+  c.masks = {random_mask(rng, 2500, 0.4)};
+  TopKOptions o = options();
+  o.gather_limit = 0;
+  o.pack_limit = 2000;
+  o.capacity = 640;
+  o.seed_stride = 4;
+  o.warm_stride = 2;
+  const TopKPaths paths = expect_reference(c, o);
+  EXPECT_EQ(paths.packed, GetParam() == TopKScan::kChunks ? 0 : 3);
+  EXPECT_EQ(paths.too_many, 0);
+  EXPECT_EQ(paths.too_few, 0);
+  o.forced_threshold = kInf;
+  EXPECT_GE(expect_reference(c, o).too_few, 3);
+  o.forced_threshold = -kInf;
+  EXPECT_GE(expect_reference(c, o).too_many, 3);
+  o.capacity = 30;
+  EXPECT_EQ(expect_reference(c, o).reference, 3);
+}
+
 TEST_P(CudaTopKScan, KeepsQuantizedItems) {
   const TopKCase c = gaussian_case(5, 4, 700, 24, 10);
   DeviceCase device(c);
@@ -220,6 +262,27 @@ TEST(CudaTopKSession, RecordsItsLaunchesOnce) {
   EXPECT_EQ(session.recordings(), 2);
 }
 
+// A mask whose bits change between replays: packed, then gathered, then scanned as it is.
+TEST(CudaTopKSession, PacksAnewInEveryReplay) {
+  TopKCase c = gaussian_case(5, 4, 3000, 24, 10);
+  Rng rng(8);
+  c.masks = {random_mask(rng, 3000, 0.2)};
+  DeviceCase device(c);
+  const cuda::DeviceItems items(device.in.items, nullptr);
+  TopKPaths paths;
+  cuda::TopKSession session(items, 4, 10, nullptr,
+                            {.capacity = 256, .pack_limit = 1000, .paths = &paths});
+  for (const double passing : {0.2, 0.2, 0.05, 0.7, 0.25}) {
+    c.masks = {random_mask(rng, 3000, passing)};
+    device.set_masks(c);
+    session.topk(device.in, device.out);
+    expect_same(device.result(), reference(c));
+    EXPECT_EQ(paths.packed, passing == 0.05 || passing == 0.7 ? 0 : 4);
+    EXPECT_EQ(paths.gathered, passing == 0.05 ? 4 : 0);
+  }
+  EXPECT_EQ(session.recordings(), 1);
+}
+
 TEST(CudaTopKSession, RecordsProductsInChunks) {
   const TopKCase c = gaussian_case(5, 4, 700, 24, 10);
   DeviceCase device(c);
@@ -234,9 +297,9 @@ TEST(CudaTopKSession, RecordsProductsInChunks) {
 }
 
 TEST(CudaTopKSessions, TakeAnyNumberOfRowsAndAnyK) {
-  const TopKCase all = gaussian_case(6, 1030, 700, 24, 10);
+  const TopKCase all = gaussian_case(6, 40, 140, 8, 10);
   DeviceCase items_of(all);
-  cuda::TopKSessions sessions(items_of.in.items, nullptr);
+  cuda::TopKSessions sessions(items_of.in.items, nullptr, 32);
   // Growing and shrinking batches, other k, more k than codes repay, more rows than a session
   // takes.
   for (const auto& [batch, k] : {std::pair<int64_t, int64_t>{3, 10},
@@ -245,12 +308,12 @@ TEST(CudaTopKSessions, TakeAnyNumberOfRowsAndAnyK) {
                                  {3, 10},
                                  {3, 4},
                                  {0, 4},
-                                 {2, 300},
-                                 {1030, 10}}) {
+                                 {2, 40},
+                                 {40, 10}}) {
     TopKCase c = all;
     c.batch = batch;
     c.k = k;
-    c.query_data.resize(static_cast<size_t>(batch * 24));
+    c.query_data.resize(static_cast<size_t>(batch * 8));
     DeviceCase device(c);
     device.in.items = items_of.in.items;
     sessions.topk(device.in, device.out, nullptr);
