@@ -60,6 +60,10 @@ def _offsets(parts: list[np.ndarray]) -> np.ndarray:
 def _excluded(exclude: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """A list of id lists, or a matrix padded with -1, as values and offsets."""
     lists = _per_query(exclude, rows, "exclude", "lists")
+    if isinstance(exclude, np.ndarray) and exclude.ndim == 2:  # at once: lists cost 4 us each
+        ids = need_integers("exclude", exclude)
+        real = ids >= 0
+        return ids[real].astype(np.int64), np.cumsum([0, *real.sum(axis=1)], dtype=np.int64)
     parts = [_ids(x, f"exclude[{i}]") for i, x in enumerate(lists)]
     parts = [p[p >= 0] for p in parts]
     return _joined(parts, np.int64), _offsets(parts)

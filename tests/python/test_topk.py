@@ -47,6 +47,8 @@ def test_mask_and_exclude(per_row: bool) -> None:
     for r, out in enumerate(exclude):
         allowed[r, out] = False
     np.testing.assert_array_equal(ids, oracle(q, x, 5, allowed)[0])
+    padded = np.insert(np.array(exclude), 1, -1, axis=1)
+    np.testing.assert_array_equal(ht.topk(q, x, 5, mask=mask, exclude=padded)[0], ids)
 
 
 def test_fewer_allowed_than_k_leaves_a_tail() -> None:
