@@ -19,8 +19,8 @@ namespace {
 
 using id_table::kBucketRows;
 
-constexpr int64_t kMaxRows = (int64_t{1} << 31) - kBucketRows;
-constexpr int64_t kMaxSightings = std::numeric_limits<uint8_t>::max();
+constexpr int64_t kMaxSightings = kMaxAdmitAfter;
+static_assert(kMaxSightings <= std::numeric_limits<uint8_t>::max());
 constexpr int64_t kGrain = 4096;  // ids
 
 [[noreturn]] void fail(const std::string& message) {
@@ -50,23 +50,8 @@ void initial_row(int64_t id, uint64_t seed, std::span<float> row) {
   }
 }
 
-int64_t IdTable::Sightings::add(uint64_t hash, int64_t times) {
-  const uint64_t mask = counters.size() - 1;
-  uint8_t& a = counters[hash & mask];
-  uint8_t& b = counters[(hash >> 32) & mask];
-  const auto seen = static_cast<uint8_t>(std::min<int64_t>(kMaxSightings, std::min(a, b) + times));
-  a = std::max(a, seen);
-  b = std::max(b, seen);
-  added += times;
-  if (added >= static_cast<int64_t>(counters.size())) {
-    for (uint8_t& counter : counters) counter /= 2;
-    added /= 2;
-  }
-  return seen;
-}
-
 IdTable::IdTable(const IdTableOptions& options) : options_(options) {
-  const int64_t wanted = in_range("rows", options.rows, kMaxRows);
+  const int64_t wanted = in_range("rows", options.rows, kMaxIdTableRows);
   in_range("admit_after", options.admit_after, kMaxSightings);
   const auto rows = static_cast<size_t>((wanted + kBucketRows - 1) / kBucketRows * kBucketRows);
   memory_ = HugeBuffer(rows * (1 + sizeof(int64_t)));
@@ -111,15 +96,11 @@ IdTable::IdTable(const IdTableOptions& options, const Saved& saved) : IdTable(op
 
 // Bit k: slot k of the bucket has this digest.
 uint32_t IdTable::matches(int64_t bucket, uint8_t digest) const {
-  constexpr uint64_t kLow = 0x7F7F7F7F7F7F7F7FU;
-  const uint64_t pattern = 0x0101010101010101U * digest;
   uint32_t found = 0;
   for (int64_t word = 0; word < kBucketRows / 8; ++word) {
-    uint64_t differ;
-    std::memcpy(&differ, digests_.data() + bucket * kBucketRows + word * 8, 8);
-    differ ^= pattern;
-    const uint64_t equal = ~(((differ & kLow) + kLow) | differ | kLow);  // 0x80 in bytes of 0
-    found |= static_cast<uint32_t>((equal >> 7) * 0x0102040810204080U >> 56) << (word * 8);
+    uint64_t digests;
+    std::memcpy(&digests, digests_.data() + bucket * kBucketRows + word * 8, 8);
+    found |= id_table::matches(digests, digest) << (word * 8);
   }
   return found;
 }
@@ -191,17 +172,41 @@ int64_t IdTable::victim(int64_t bucket) const {
   return least;
 }
 
-void IdTable::settle(Newcomer& newcomer, int64_t row, IdTableReport& report,
-                     std::vector<IdTableChange>* changes) {
-  const bool evicts = digests_[row] != 0;
-  changes->push_back({row, newcomer.id, evicts, evicts ? keys_[row] : 0});
+void IdTable::settle(Newcomer& newcomer, int64_t row) {
+  newcomer.row = row;
+  newcomer.evicts = digests_[row] != 0;
+  newcomer.evicted_id = newcomer.evicts ? keys_[row] : 0;
   digests_[row] = id_table::digest(id_table::hash(newcomer.id));
   keys_[row] = newcomer.id;
   if (!uses_.empty()) uses_[row] = 0;  // the frequency of the former owner is not inherited
   use(row, newcomer.times);
-  newcomer.row = row;
-  ++report.admitted;
-  ++(evicts ? report.evicted : size_);
+}
+
+// Counts the sightings and drops those that must wait.
+void IdTable::keep_admitted(std::vector<Newcomer>& fresh) {
+  std::vector<uint8_t>& counters = sightings_.counters;
+  const uint64_t mask = counters.size() - 1;
+  const auto places = [mask](const Newcomer& n) {
+    const uint64_t hash = id_table::hash(n.id);
+    return std::pair(id_table::first_counter(hash, mask), id_table::second_counter(hash, mask));
+  };
+  std::vector<uint8_t> seen;
+  for (const Newcomer& n : fresh) {
+    const auto [a, b] = places(n);
+    seen.push_back(id_table::sightings(counters[a], counters[b], n.times));
+  }
+  size_t kept = 0;
+  for (size_t i = 0; i < fresh.size(); ++i) {
+    const auto [a, b] = places(fresh[i]);
+    counters[a] = std::max(counters[a], seen[i]);
+    counters[b] = std::max(counters[b], seen[i]);
+    sightings_.added += fresh[i].times;
+    if (seen[i] >= options_.admit_after) fresh[kept++] = fresh[i];
+  }
+  fresh.resize(kept);
+  if (sightings_.added < static_cast<int64_t>(counters.size())) return;
+  for (uint8_t& counter : counters) counter /= 2;
+  sightings_.added /= 2;
 }
 
 std::vector<IdTable::Newcomer> IdTable::newcomers(std::span<const int64_t> ids,
@@ -230,9 +235,9 @@ IdTableReport IdTable::assign(std::span<const int64_t> ids, int64_t* rows,
   std::vector<Newcomer> fresh = newcomers(ids, rows);
   if (fresh.empty()) return report;
   if (!sightings_.counters.empty()) {
-    report.waiting = static_cast<int64_t>(std::erase_if(fresh, [&](const Newcomer& n) {
-      return sightings_.add(id_table::hash(n.id), n.times) < options_.admit_after;
-    }));
+    report.waiting = static_cast<int64_t>(fresh.size());
+    keep_admitted(fresh);
+    report.waiting -= static_cast<int64_t>(fresh.size());
   }
   const auto settle_by = [&](const auto& row_in) {
     const int64_t buckets = this->rows() / kBucketRows;
@@ -240,7 +245,7 @@ IdTableReport IdTable::assign(std::span<const int64_t> ids, int64_t* rows,
       for (Newcomer& n : fresh) {
         if (n.row >= 0) continue;
         const int64_t row = row_in(bucket(id_table::hash(n.id), buckets));
-        if (row >= 0) settle(n, row, report, changes);
+        if (row >= 0) settle(n, row);
       }
     }
   };
@@ -248,7 +253,15 @@ IdTableReport IdTable::assign(std::span<const int64_t> ids, int64_t* rows,
     settle_by([&](int64_t bucket) { return free_row(bucket, quota); });
   }
   settle_by([&](int64_t bucket) { return victim(bucket); });
-  report.failed = std::count_if(fresh.begin(), fresh.end(), [](auto& n) { return n.row < 0; });
+  for (const Newcomer& n : fresh) {
+    if (n.row < 0) {
+      ++report.failed;
+      continue;
+    }
+    changes->push_back({n.row, n.id, n.evicts, n.evicted_id});
+    ++report.admitted;
+    ++(n.evicts ? report.evicted : size_);
+  }
   if (report.admitted > 0) {
     for (size_t i = 0; i < ids.size(); ++i) {
       if (rows[i] < 0) rows[i] = row_of(id_table::hash(ids[i]), ids[i]);

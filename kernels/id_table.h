@@ -9,9 +9,9 @@
 //   1. Ids that have rows keep them; this counts as their use.
 //   2. Each other distinct id is a newcomer, in order of its first position. It is admitted once it
 //      was seen `admit_after` times, this batch included; until then it has no row. Sightings are
-//      counted by a sketch of fixed size (count-min with conservative update, halved now and then
-//      so that it never fills up: Einziger et al., "TinyLFU", 2017): an id may be admitted early,
-//      never late before the first halving.
+//      counted by a sketch of fixed size (count-min with conservative update from what it held
+//      before the batch, halved now and then so that it never fills up: Einziger et al., "TinyLFU",
+//      2017): an id may be admitted early, never late before the first halving.
 //   3. Admitted newcomers take the first free slot of their first bucket while it holds fewer than
 //      28 ids; those left, of their second; the same with 30, 31 and 32. With an eviction policy
 //      those left take the slot of the least valuable id of their first bucket, then of their
@@ -36,11 +36,19 @@
 
 namespace hypertower {
 
+namespace cuda {
+class DeviceIdTable;
+}
+
 enum class Eviction : uint8_t { kNone, kLeastRecent, kLeastFrequent };
+inline constexpr const char* kEvictionWords[] = {"none", "least_recent", "least_frequent"};
+
+inline constexpr int64_t kMaxIdTableRows = (int64_t{1} << 31) - 32;
+inline constexpr int64_t kMaxAdmitAfter = 255;
 
 struct IdTableOptions {
-  int64_t rows = 0;         // 1 to 2^31 - 32; rounded up to a multiple of 32
-  int64_t admit_after = 1;  // 1 to 255
+  int64_t rows = 0;         // 1 to kMaxIdTableRows; rounded up to a multiple of 32
+  int64_t admit_after = 1;  // 1 to kMaxAdmitAfter
   Eviction eviction = Eviction::kNone;
 };
 
@@ -88,24 +96,26 @@ class IdTable {
   // The gradients of earlier batches have been applied: what they used may be evicted.
   void begin_step() { ++step_; }
 
-  // Rows as above. Appends to `changes` the rows that got owners, in that order.
+  // Rows as above. Appends to `changes` the rows that got owners, in the order of the newcomers.
   IdTableReport assign(std::span<const int64_t> ids, int64_t* rows,
                        std::vector<IdTableChange>* changes, int threads = 1);
 
   Saved save() const;
 
  private:
+  friend class cuda::DeviceIdTable;
+
   // How often ids were seen.
   struct Sightings {
     std::vector<uint8_t> counters;  // a power of two of them, or none
     int64_t added = 0;              // since the counters were halved, and half of those before
-
-    int64_t add(uint64_t hash, int64_t times);  // returns the new estimate, at most 255
   };
   struct Newcomer {
     int64_t id = 0;
     int64_t times = 0;
     int64_t row = -1;
+    bool evicts = false;
+    int64_t evicted_id = 0;
   };
 
   uint32_t matches(int64_t bucket, uint8_t digest) const;
@@ -113,8 +123,8 @@ class IdTable {
   void use(int64_t row, int64_t times);
   int64_t free_row(int64_t bucket, int64_t quota) const;
   int64_t victim(int64_t bucket) const;
-  void settle(Newcomer& newcomer, int64_t row, IdTableReport& report,
-              std::vector<IdTableChange>* changes);
+  void settle(Newcomer& newcomer, int64_t row);
+  void keep_admitted(std::vector<Newcomer>& fresh);
   std::vector<Newcomer> newcomers(std::span<const int64_t> ids, const int64_t* rows) const;
 
   IdTableOptions options_;

@@ -1,4 +1,4 @@
-// Where an id may lie in an IdTable.
+// Where an id may lie in an IdTable, and what counts its sightings. For host and device. Pure.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +30,26 @@ HYPERTOWER_HOST_DEVICE constexpr int64_t first_bucket(uint64_t hash, int64_t buc
 }
 HYPERTOWER_HOST_DEVICE constexpr int64_t second_bucket(uint64_t hash, int64_t buckets) {
   return scaled(rounding::mix(hash) >> 32, buckets);
+}
+
+// Bit k: byte k of the 8 is `digest`.
+HYPERTOWER_HOST_DEVICE constexpr uint32_t matches(uint64_t digests, uint8_t digest) {
+  constexpr uint64_t kLow = 0x7F7F7F7F7F7F7F7FU;
+  const uint64_t differ = digests ^ (0x0101010101010101U * digest);
+  const uint64_t equal = ~(((differ & kLow) + kLow) | differ | kLow);  // 0x80 in bytes of 0
+  return static_cast<uint32_t>((equal >> 7) * 0x0102040810204080U >> 56);
+}
+
+// The two counters of an id among `mask` + 1, and what they say after `times` more sightings.
+HYPERTOWER_HOST_DEVICE constexpr uint64_t first_counter(uint64_t hash, uint64_t mask) {
+  return hash & mask;
+}
+HYPERTOWER_HOST_DEVICE constexpr uint64_t second_counter(uint64_t hash, uint64_t mask) {
+  return hash >> 32 & mask;
+}
+HYPERTOWER_HOST_DEVICE constexpr uint8_t sightings(uint8_t a, uint8_t b, int64_t times) {
+  const int64_t sum = (a < b ? a : b) + times;
+  return static_cast<uint8_t>(sum < 255 ? sum : 255);
 }
 
 }  // namespace hypertower::id_table

@@ -72,9 +72,9 @@ struct LookupMemory {
 
 Eviction eviction(const std::string& name) {
   using enum Eviction;
+  const auto& words = kEvictionWords;
   return by_name<Eviction, 3>(
-      "evict", name,
-      {{{"none", kNone}, {"least_recent", kLeastRecent}, {"least_frequent", kLeastFrequent}}});
+      "evict", name, {{{words[0], kNone}, {words[1], kLeastRecent}, {words[2], kLeastFrequent}}});
 }
 
 template <class T>
