@@ -104,7 +104,9 @@ FeatureSpace FeatureFitter::finish() const {
     } else if (feature.from_time != TimePart::kNone) {
       f.vocabulary = Vocabulary(time_part_values(feature.from_time), feature.oov_rows);
     } else if (feature.kind != FeatureKind::kVector) {
-      f.vocabulary = Vocabulary(columns_[i].frequent(feature.min_count), feature.oov_rows);
+      // Of a dynamic vocabulary all values: training decides which of them get rows.
+      const int64_t least = feature.dynamic_rows > 0 ? 1 : feature.min_count;
+      f.vocabulary = Vocabulary(columns_[i].frequent(least), feature.oov_rows);
     }
     fitted.push_back(std::move(f));
   }

@@ -53,15 +53,45 @@ bool well_formed(const std::string& name) {
 std::vector<std::string> options_of(FeatureKind kind) {
   switch (kind) {
     case FeatureKind::kCategory:
-      return {"min_count", "oov_rows"};
+      return {"min_count", "oov_rows", "vocabulary", "rows", "evict"};
     case FeatureKind::kCategories:
-      return {"separator", "min_count", "oov_rows"};
+      return {"separator", "min_count", "oov_rows", "vocabulary", "rows", "evict"};
     case FeatureKind::kNumber:
       return {"bins"};
     case FeatureKind::kVector:
       return {"separator", "length"};
   }
   return {};
+}
+
+const std::vector<std::string>& eviction_words() {
+  static const std::vector<std::string> kWords(std::begin(kEvictionWords),
+                                               std::end(kEvictionWords));
+  return kWords;
+}
+
+void read_vocabulary(const ConfigTree& config, const std::string& table, const std::string& label,
+                     Feature& feature) {
+  static const std::vector<std::string> kWords = {"fitted", "dynamic"};
+  const bool dynamic = config.choice(join(table, "vocabulary"), "fitted", kWords) == "dynamic";
+  for (const std::string key : {"rows", "evict"}) {
+    if (dynamic || !config.has(join(table, key))) continue;
+    fail(config, join(table, key),
+         label + ": '" + key + "' is for vocabulary = \"dynamic\"; add that or leave it out.");
+  }
+  if (!dynamic) return;
+  if (!config.has(join(table, "rows"))) {
+    fail(config, join(table, "vocabulary"),
+         label + ": a dynamic vocabulary needs the size of its table; write rows = 100000, say.");
+  }
+  feature.dynamic_rows = config.integer(join(table, "rows"), 0, 1, kMaxIdTableRows);
+  feature.evict = from_word<Eviction>(
+      eviction_words(), config.choice(join(table, "evict"), "none", eviction_words()), 0);
+  if (feature.min_count > kMaxAdmitAfter) {
+    fail(config, join(table, "min_count"),
+         label + ": with a dynamic vocabulary min_count is at most " +
+             std::to_string(kMaxAdmitAfter) + ", got " + std::to_string(feature.min_count) + ".");
+  }
 }
 
 void read_time_part(const ConfigTree& config, const std::string& table, Feature& feature) {
@@ -102,8 +132,8 @@ Feature read_feature(const ConfigTree& config, const std::string& table, Group g
          label + ": the names id, any and not are taken; rename it, column = \"" + name +
              "\" still reads that column.");
   }
-  std::vector<std::string> known = {"kind",     "column", "separator", "min_count",
-                                    "oov_rows", "length", "bins"};
+  std::vector<std::string> known = {"kind",   "column", "separator",  "min_count", "oov_rows",
+                                    "length", "bins",   "vocabulary", "rows",      "evict"};
   if (group == Group::kContext || config.has(join(table, "from"))) {
     known.insert(known.end(), {"from", "part"});
   }
@@ -142,6 +172,7 @@ Feature read_feature(const ConfigTree& config, const std::string& table, Group g
   feature.separator = config.text(join(table, "separator"), "");
   feature.min_count = config.integer(join(table, "min_count"), 1, 1, kMaxRows);
   feature.oov_rows = config.integer(join(table, "oov_rows"), 4, 1, kMaxRows);
+  read_vocabulary(config, table, label, feature);
   feature.bins = config.integer(join(table, "bins"), 8, 1, 1024);
   if (feature.kind == FeatureKind::kVector) {
     if (!config.has(join(table, "length"))) {
@@ -329,6 +360,11 @@ json Schema::to_json() const {
         if (key == "separator" && !f.separator.empty()) j[key] = f.separator;
         if (key == "min_count") j[key] = f.min_count;
         if (key == "oov_rows") j[key] = f.oov_rows;
+        if (key == "vocabulary" && f.dynamic_rows > 0) {
+          j[key] = "dynamic";
+          j["rows"] = f.dynamic_rows;
+          j["evict"] = kEvictionWords[static_cast<size_t>(f.evict)];
+        }
         if (key == "length") j[key] = f.length;
         if (key == "bins") j[key] = f.bins;
       }

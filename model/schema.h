@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/id_table.h"
 #include "model/config_tree.h"
 
 namespace hypertower {
@@ -30,8 +31,12 @@ struct Feature {
   TimePart from_time = TimePart::kNone;  // context only: derived from the event's time unless given
   int64_t min_count = 1;                 // rarer values share the hashed out-of-vocabulary rows
   int64_t oov_rows = 4;                  // hashed rows for unknown values, >= 1
-  int64_t length = 0;                    // kVector: its length
-  int64_t bins = 8;                      // kNumber: pieces of the piecewise-linear encoding
+  // vocabulary = "dynamic": values get one of so many rows as they come in training. 0: the rows
+  // are those of the values of the training data, counted beforehand.
+  int64_t dynamic_rows = 0;
+  Eviction evict = Eviction::kNone;  // what a full dynamic vocabulary does
+  int64_t length = 0;                // kVector: its length
+  int64_t bins = 8;                  // kNumber: pieces of the piecewise-linear encoding
 };
 
 struct Columns {

@@ -17,14 +17,49 @@ constexpr int64_t kGoldenRequests = 16;
 
 Weights weights_of(const TwoTower& towers) {
   Weights out;
+  const auto& vocabularies = towers.vocabularies();
   for (const auto& p : towers.named_parameters()) {
-    const at::Tensor value = p.value().detach().cpu().contiguous();
+    at::Tensor value = p.value().detach().cpu().contiguous();
+    if (const auto dynamic = vocabularies.find(p.key()); dynamic != vocabularies.end()) {
+      value = value.index_select(0, to_tensor(dynamic->second->exported_order(), at::kCPU));
+    }
     const std::span<const float> numbers(value.const_data_ptr<float>(),
                                          static_cast<size_t>(value.numel()));
     out.emplace(p.key(),
                 Tensor{value.sizes().vec(), {numbers, std::make_shared<at::Tensor>(value)}});
   }
   return out;
+}
+
+// The vocabulary of a feature's table; null where it is not dynamic.
+const DynamicVocabulary* vocabulary_of(const TwoTower& towers, const Feature& f) {
+  const auto found =
+      towers.vocabularies().find(concat(group_word(f.group), ".", f.name, ".weight"));
+  return found == towers.vocabularies().end() ? nullptr : found->second.get();
+}
+
+// Features as serving knows them: of dynamic vocabularies the values that have rows.
+FeatureSpace exported_features(const TwoTower& towers, const FeatureSpace& features) {
+  std::vector<FittedFeature> fitted;
+  for (const Group group : {Group::kUser, Group::kContext, Group::kItem}) {
+    for (const FittedFeature& f : features.group(group)) {
+      const DynamicVocabulary* vocabulary = vocabulary_of(towers, f.feature);
+      fitted.push_back(vocabulary == nullptr ? f : exported(f, *vocabulary));
+    }
+  }
+  return {features.schema(), std::move(fitted)};
+}
+
+Batch exported_items(const TwoTower& towers, const Dataset& data) {
+  Batch items = data.item_features;
+  const auto features = data.features.group(Group::kItem);
+  for (size_t f = 0; f < features.size(); ++f) {
+    const DynamicVocabulary* vocabulary = vocabulary_of(towers, features[f].feature);
+    if (vocabulary == nullptr) continue;
+    std::vector<int64_t>& values = items.columns[f].values;
+    values = vocabulary->exported_numbers(values);
+  }
+  return items;
 }
 
 // Largest difference of two vectors, relative to the length of the first where that exceeds 1.
@@ -106,7 +141,7 @@ ModelData export_model(TwoTower& towers, const TrainingInputs& inputs,
   const int64_t dim = towers.architecture().dim;
   const int64_t n = data.items.size();
   ModelData model;
-  model.features = data.features;
+  model.features = exported_features(towers, data.features);
   model.architecture = towers.architecture();
   model.weights = weights_of(towers);
   model.user_ids_are_integers = data.users.all_integers();
@@ -124,7 +159,7 @@ ModelData export_model(TwoTower& towers, const TrainingInputs& inputs,
   model.catalogue.dim = dim;
   model.catalogue.attributes = data.attributes;
   std::vector<float> vectors(static_cast<size_t>(n * dim));
-  encoder.encode_items(data.item_features, id_rows, {vectors.data(), n, dim}, exec);
+  encoder.encode_items(exported_items(towers, data), id_rows, {vectors.data(), n, dim}, exec);
   model.catalogue.vectors = std::move(vectors);
 
   const at::Tensor items = encode_catalogue(towers, inputs);

@@ -27,18 +27,23 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// A copy of every parameter, to go back to the best epoch.
-std::vector<at::Tensor> snapshot(const TwoTower& towers) {
-  std::vector<at::Tensor> out;
-  for (const auto& p : towers.parameters()) out.push_back(p.detach().clone());
-  return out;
-}
+// A copy of all that the towers know, to go back to the best epoch.
+struct Snapshot {
+  std::vector<at::Tensor> parameters;
+  std::map<std::string, IdTable::Saved> vocabularies;
 
-void restore(TwoTower& towers, const std::vector<at::Tensor>& saved) {
-  const at::NoGradGuard no_grad;
-  const auto parameters = towers.parameters();
-  for (size_t i = 0; i < saved.size(); ++i) parameters[i].copy_(saved[i]);
-}
+  explicit Snapshot(const TwoTower& towers) {
+    for (const auto& p : towers.parameters()) parameters.push_back(p.detach().clone());
+    for (const auto& [name, v] : towers.vocabularies()) vocabularies[name] = v->save();
+  }
+
+  void restore(TwoTower& towers) const {
+    const at::NoGradGuard no_grad;
+    const auto to = towers.parameters();
+    for (size_t i = 0; i < parameters.size(); ++i) to[i].copy_(parameters[i]);
+    for (const auto& [name, v] : towers.vocabularies()) v->restore(vocabularies.at(name));
+  }
+};
 
 class Loop {
  public:
@@ -74,7 +79,7 @@ class Loop {
     FitResult result;
     result.epochs = nlohmann::json::array();
     double best_gain = -1;
-    std::vector<at::Tensor> best;
+    std::optional<Snapshot> best;
     int64_t without_progress = 0;
     for (int64_t epoch = 1; epoch <= task_.epochs && !result.stopped; ++epoch) {
       const auto start = Clock::now();
@@ -89,7 +94,7 @@ class Loop {
         without_progress = e.gain > best_gain + kLeastProgress ? 0 : without_progress + 1;
         if (without_progress == 0) {
           best_gain = e.gain;
-          best = snapshot(*towers_);
+          best.emplace(*towers_);
           result.best_epoch = epoch;
         }
       } else {
@@ -100,8 +105,12 @@ class Loop {
       result.stopped = !observer_.on_epoch(report);
       if (!task_.valid.empty() && without_progress >= config_.training.patience) break;
     }
-    if (!best.empty()) restore(*towers_, best);
+    if (best.has_value()) best->restore(*towers_);
     towers_->eval();
+    result.vocabularies = nlohmann::json::object();
+    for (const auto& [name, v] : towers_->vocabularies()) {
+      result.vocabularies[name.substr(0, name.rfind('.'))] = v->report();
+    }
     result.towers = towers_;
     return result;
   }
@@ -143,6 +152,7 @@ class Loop {
                                            static_cast<size_t>(std::min(batch_size_, n - begin)));
       set_rates(steps);
       dense_->zero_grad();
+      for (const auto& [name, vocabulary] : towers_->vocabularies()) vocabulary->begin_step();
       at::Tensor loss;
       try {
         loss = batch_loss(batch);

@@ -26,6 +26,7 @@ struct FitResult {
   std::shared_ptr<TwoTower> towers;  // of the best epoch
   int64_t best_epoch = 0;            // 1-based
   bool stopped = false;              // by the observer
+  nlohmann::json vocabularies;       // dynamic ones: name of the feature -> report
   nlohmann::json epochs;             // one object per epoch, as on_epoch gave them
 };
 

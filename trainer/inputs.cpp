@@ -44,11 +44,16 @@ GroupStore::GroupStore(std::span<const FittedFeature> features, const Batch& bat
     : batch_(batch), device_(device) {
   for (size_t f = 0; f < features.size(); ++f) {
     is_id_.push_back(is_id(features[f]));
+    is_dynamic_.push_back(features[f].feature.dynamic_rows > 0);
     widths_.push_back(features[f].width());
     dense_.push_back(is_id_[f]
                          ? at::Tensor()
                          : encode_dense(features[f], batch.columns[f], batch.rows).to(device));
   }
+}
+
+at::Device GroupStore::device_of_ids(size_t feature) const {
+  return is_dynamic_[feature] ? at::Device(at::kCPU) : device_;
 }
 
 GroupInput GroupStore::gather(std::span<const int64_t> records) const {
@@ -68,7 +73,7 @@ GroupInput GroupStore::gather(std::span<const int64_t> records) const {
         ids.insert(ids.end(), begin, end);
         offsets.push_back(static_cast<int64_t>(ids.size()));
       }
-      field.bags = make_bags(to_tensor(ids, device_), to_tensor(offsets, device_));
+      field.bags = make_bags(to_tensor(ids, device_of_ids(f)), to_tensor(offsets, device_));
     } else {
       field.dense = dense_[f].index_select(0, index);
     }
@@ -84,8 +89,9 @@ GroupInput GroupStore::all() const {
     FieldInput field;
     if (is_id_[f]) {
       const FeatureColumn& column = batch_.columns[f];
-      field.bags = make_bags(to_tensor(column.values, device_), to_tensor(column.offsets, device_));
-      field.bags.plan = make_plan(field.bags, widths_[f]);
+      field.bags =
+          make_bags(to_tensor(column.values, device_of_ids(f)), to_tensor(column.offsets, device_));
+      if (!is_dynamic_[f]) field.bags.plan = make_plan(field.bags, widths_[f]);
     } else {
       field.dense = dense_[f];
     }

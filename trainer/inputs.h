@@ -14,7 +14,8 @@
 namespace hypertower {
 
 // One feature of R records: `bags` for id features, else `dense` [R, width] (numbers are already
-// piecewise-linear). A missing value is an empty bag or a zero row.
+// piecewise-linear). A missing value is an empty bag or a zero row. Of a feature with a dynamic
+// vocabulary, whose rows the towers know, bags.ids are numbers of values, in host memory.
 struct FieldInput {
   IdBags bags;
   at::Tensor dense;
@@ -44,9 +45,11 @@ class GroupStore {
   GroupInput all() const;
 
  private:
+  at::Device device_of_ids(size_t feature) const;
+
   const Batch& batch_;
   at::Device device_;
-  std::vector<bool> is_id_;
+  std::vector<bool> is_id_, is_dynamic_;
   std::vector<int64_t> widths_;
   std::vector<at::Tensor> dense_;  // [records, width] on the device, undefined for id features
 };

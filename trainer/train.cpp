@@ -146,6 +146,23 @@ void compare(nlohmann::json& report, const std::string& measure, TrainObserver& 
                              model, "): serve that, or give the model more data or features."));
 }
 
+void tell_of_vocabularies(const nlohmann::json& vocabularies, TrainObserver& observer) {
+  for (const auto& [feature, v] : vocabularies.items()) {
+    const auto number = [&v](const char* name) { return v[name].get<int64_t>(); };
+    std::string text = concat(feature, ": ", number("values"), " of ", number("rows"),
+                              " rows of its dynamic vocabulary are taken");
+    if (number("evicted") > 0) {
+      text += concat("; ", number("evicted"), " times a value lost its row to another");
+    }
+    if (number("failed") > 0) {
+      text +=
+          concat("; ", number("failed"), " times a value found none and shared a hashed row (more ",
+                 "rows, or evict = \"least_recent\", would help)");
+    }
+    observer.on_message(text + ".");
+  }
+}
+
 TrainResult train_on(const Dataset& data, const Architecture& architecture,
                      const TrainerConfig& config, at::Device device, StageTimer& timer,
                      TrainObserver& observer) {
@@ -180,9 +197,11 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
     timer.end("refit");
   }
 
+  tell_of_vocabularies(fit.vocabularies, observer);
   TrainResult result;
   const Part last = refit ? Part::kValid : Part::kTrain;
   result.report = {{"counts", data.counts}, {"epochs", epochs}, {"best_epoch", best_epoch}};
+  if (!fit.vocabularies.empty()) result.report["vocabularies"] = fit.vocabularies;
   result.report["baselines"] = nlohmann::json::object();
   result.report["test"] = nlohmann::json::object();
   if (test_rows.empty()) {

@@ -35,6 +35,7 @@ TwoTower::TwoTower(const Architecture& architecture, const FeatureSpace& feature
     : architecture_(architecture),
       dropout_(dropout),
       device_(device),
+      seed_(seed),
       generator_(make_generator(device, seed)),
       width_(architecture.dim - 1) {
   const int64_t d = width_;
@@ -102,8 +103,14 @@ std::vector<TwoTower::Field> TwoTower::add_fields(Group group, const FeatureSpac
   for (const FittedFeature& f : features.group(group)) {
     const std::string name = std::string(group_word(group)) + "." + f.feature.name + ".weight";
     Field field;
+    field.spread = spread;
     if (is_id(f)) {
-      field.table = add_table(name, normal({f.width(), width}, spread));
+      if (f.feature.dynamic_rows > 0) {
+        field.vocabulary = std::make_shared<DynamicVocabulary>(f);
+        vocabularies_[name] = field.vocabulary;
+      }
+      const int64_t rows = field.vocabulary ? field.vocabulary->table_rows() : f.width();
+      field.table = add_table(name, normal({rows, width}, spread));
     } else {
       field.weight = add_parameter(name, normal({width, f.width()}, spread), true);
     }
@@ -126,7 +133,43 @@ at::Tensor TwoTower::keep_mask(int64_t rows, double chance) {
 }
 
 at::Tensor TwoTower::encode(const Field& field, const FieldInput& input) {
-  return field.table ? lookup(field.table, input.bags) : at::linear(input.dense, field.weight);
+  if (!field.table) return at::linear(input.dense, field.weight);
+  return lookup(field.table, field.vocabulary ? rows_of(field, input.bags) : input.bags);
+}
+
+IdBags TwoTower::rows_of(const Field& field, const IdBags& bags) {
+  const std::span<const int64_t> numbers(bags.ids.const_data_ptr<int64_t>(),
+                                         static_cast<size_t>(bags.ids.size(0)));
+  const int threads = at::get_num_threads();
+  std::vector<int64_t> rows;
+  if (is_training()) {
+    std::vector<IdTableChange> changes;
+    rows = field.vocabulary->assign(numbers, &changes, threads);
+    begin_anew(field, changes);
+  } else {
+    rows = field.vocabulary->find(numbers, threads);
+  }
+  return make_bags(to_tensor(rows, device_), bags.offsets);
+}
+
+void TwoTower::begin_anew(const Field& field, const std::vector<IdTableChange>& changes) {
+  if (changes.empty()) return;
+  const at::NoGradGuard no_grad;
+  const int64_t width = field.table->weight.size(1);
+  const auto count = static_cast<int64_t>(changes.size());
+  std::vector<int64_t> rows;
+  at::Tensor first = at::empty({count, width});
+  for (const IdTableChange& change : changes) {
+    float* row = first.data_ptr<float>() + static_cast<int64_t>(rows.size()) * width;
+    initial_row(change.id, seed_, {row, static_cast<size_t>(width)});
+    rows.push_back(change.row);
+  }
+  // Those are uniform within 1 / sqrt(width).
+  first.mul_(field.spread * std::sqrt(3.0 * static_cast<double>(width)));
+  const at::Tensor index = to_tensor(rows, device_);
+  at::Tensor weight = field.table->weight, state = field.table->state;
+  weight.index_copy_(0, index, first.to(device_));
+  state.index_fill_(0, index, 0);
 }
 
 at::Tensor TwoTower::items(const IdBags& id_bags, const GroupInput& features) {

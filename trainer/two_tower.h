@@ -14,6 +14,7 @@
 #include "model/architecture.h"
 #include "model/features.h"
 #include "trainer/autograd_ops.h"
+#include "trainer/dynamic_vocabulary.h"
 #include "trainer/inputs.h"
 
 namespace hypertower {
@@ -29,7 +30,7 @@ struct Dropout {
 class TwoTower : public torch::nn::Module {
  public:
   // `seed` fixes the first weights and the dropout. item.id.weight and item.bias.weight start at
-  // zero: the caller sets them (item_start.h).
+  // zero: the caller sets them (item_start.h). `features` must outlive the towers.
   TwoTower(const Architecture& architecture, const FeatureSpace& features, int64_t num_items,
            const Dropout& dropout, uint64_t seed, at::Device device);
 
@@ -44,6 +45,10 @@ class TwoTower : public torch::nn::Module {
 
   const Architecture& architecture() const { return architecture_; }
   const std::vector<std::shared_ptr<FusedTable>>& tables() const { return tables_; }
+  // By the name of the parameter that holds their rows. Values get rows while is_training().
+  const std::map<std::string, std::shared_ptr<DynamicVocabulary>>& vocabularies() const {
+    return vocabularies_;
+  }
   // Parameters that an ordinary optimizer updates: matrices and the rest (no weight decay).
   std::vector<at::Tensor> dense_matrices() const;
   std::vector<at::Tensor> dense_vectors() const;
@@ -51,8 +56,10 @@ class TwoTower : public torch::nn::Module {
  private:
   // One feature's part of a tower: a table or a linear map without bias.
   struct Field {
-    std::shared_ptr<FusedTable> table;  // id features
-    at::Tensor weight;                  // [out, width] otherwise
+    std::shared_ptr<FusedTable> table;              // id features
+    std::shared_ptr<DynamicVocabulary> vocabulary;  // those that have one
+    at::Tensor weight;                              // [out, width] otherwise
+    double spread = 0.0;                            // of first weights
   };
 
   at::Tensor add_parameter(const std::string& dotted_name, const at::Tensor& start, bool gradient);
@@ -65,13 +72,18 @@ class TwoTower : public torch::nn::Module {
   at::Tensor uniform(at::IntArrayRef shape, double bound);
   // 0 or 1 [rows, 1]; undefined when nothing is dropped.
   at::Tensor keep_mask(int64_t rows, double chance);
-  static at::Tensor encode(const Field& field, const FieldInput& input);
+  at::Tensor encode(const Field& field, const FieldInput& input);
+  // Numbers of values -> rows, of which new ones begin anew.
+  IdBags rows_of(const Field& field, const IdBags& bags);
+  void begin_anew(const Field& field, const std::vector<IdTableChange>& changes);
 
   Architecture architecture_;
   Dropout dropout_;
   at::Device device_;
+  uint64_t seed_;
   at::Generator generator_;
   std::vector<std::shared_ptr<FusedTable>> tables_;
+  std::map<std::string, std::shared_ptr<DynamicVocabulary>> vocabularies_;
   int64_t width_;  // t = d - 1
   std::shared_ptr<FusedTable> item_ids_, item_bias_;
   std::vector<Field> item_fields_, user_fields_, context_fields_;

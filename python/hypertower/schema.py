@@ -14,7 +14,10 @@ class Schema:
     """Columns and features of a data set, as the tables of a config file.
 
     A feature is a kind ("category", "categories", "number", "vector") or a table with `kind` and
-    more: `column`, `separator`, `from`, `min_count`, `oov_rows`, `bins`, `length`.
+    more: `column`, `separator`, `from`, `min_count`, `oov_rows`, `bins`, `length`. Categories may
+    have `vocabulary` "dynamic": a table of `rows` rows, which values seen `min_count` times get as
+    they come in training; when it is full, `evict` says whose row is taken ("none",
+    "least_recent", "least_frequent"). The others share the hashed rows.
 
     >>> Schema(columns={"user": "user_id", "item": "item_id", "time": "timestamp"},
     ...        user={"gender": "category"}, item={"year": "number"},

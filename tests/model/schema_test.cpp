@@ -128,6 +128,35 @@ TEST(Schema, KindsOfFeatures) {
             "films.toml:3: item.art.length: expected 1 to 1048576, got 0");
 }
 
+TEST(Schema, DynamicVocabularies) {
+  const std::string dynamic = "[user.city]\nkind = \"category\"\nvocabulary = \"dynamic\"\n";
+  const Schema s = schema_of(dynamic + "rows = 500\nevict = \"least_frequent\"\nmin_count = 2");
+  EXPECT_EQ(s.features[0].dynamic_rows, 500);
+  EXPECT_EQ(s.features[0].evict, Eviction::kLeastFrequent);
+  const Schema again = Schema::from_json(s.to_json());
+  EXPECT_EQ(again.to_json(), s.to_json());
+  EXPECT_EQ(again.features[0].dynamic_rows, 500);
+  EXPECT_EQ(schema_of("[user.city]\nkind = \"category\"").features[0].dynamic_rows, 0);
+
+  EXPECT_EQ(problem(dynamic),
+            "films.toml:3: user.city: a dynamic vocabulary needs the size of its table; write rows "
+            "= 100000, say.");
+  EXPECT_EQ(problem(dynamic + "rows = 0"),
+            "films.toml:4: user.city.rows: expected 1 to 2147483616, got 0");
+  EXPECT_EQ(problem(dynamic + "rows = 9\nevict = \"lru\""),
+            "films.toml:5: user.city.evict: unknown value 'lru'. Known: none, least_recent, "
+            "least_frequent.");
+  EXPECT_EQ(
+      problem(dynamic + "rows = 9\nmin_count = 256"),
+      "films.toml:5: user.city: with a dynamic vocabulary min_count is at most 255, got 256.");
+  EXPECT_EQ(problem("[user.city]\nkind = \"category\"\nrows = 9"),
+            "films.toml:3: user.city: 'rows' is for vocabulary = \"dynamic\"; add that or leave it "
+            "out.");
+  EXPECT_EQ(problem("[user.city]\nkind = \"number\"\nvocabulary = \"dynamic\""),
+            "films.toml:3: user.city: 'vocabulary' has no meaning for kind = \"number\"; leave it "
+            "out.");
+}
+
 TEST(Schema, FeaturesFromTheTime) {
   EXPECT_EQ(problem("[context.hour]\nfrom = \"time\""),
             "films.toml:2: context.hour: from = \"time\" needs the time of the events; add time = "

@@ -132,6 +132,55 @@ TEST(Train, ASampleOfTheWholeCatalogueIsTheFullSoftmax) {
   }
 }
 
+// Tables smaller than the values they serve, in each group. The export compares the towers with the
+// serving encoder itself, so a wrong row would not get past it.
+TEST(Train, DynamicVocabulariesAreTrainedAndExported) {
+  const Folder folder;
+  ConfigTree config = testing::config_of(std::string(testing::kShopConfig) + R"(
+[user.who]
+kind = "category"
+column = "user_id"
+vocabulary = "dynamic"
+rows = 32
+evict = "least_recent"
+[item.own]
+kind = "categories"
+column = "item_id"
+vocabulary = "dynamic"
+rows = 32
+[context.person]
+kind = "category"
+column = "user_id"
+vocabulary = "dynamic"
+rows = 128
+min_count = 3
+)");
+  const auto run = [&](Messages& messages) {
+    return train(config, testing::shop_data(folder), messages);
+  };
+  Messages messages;
+  TrainResult r = run(messages);
+  const nlohmann::json& v = r.report["vocabularies"];
+  EXPECT_EQ(v["user.who"]["values"], 32);
+  EXPECT_GT(v["user.who"]["evicted"].get<int64_t>(), 0);
+  EXPECT_EQ(v["item.own"]["values"], 32);
+  EXPECT_EQ(v["item.own"]["evicted"], 0);
+  EXPECT_GT(v["item.own"]["failed"].get<int64_t>(), 0);
+  EXPECT_EQ(v["context.person"]["values"], 60);
+  EXPECT_EQ(v["context.person"]["failed"], 0);
+  const std::string said = "context.person: 60 of 128 rows of its dynamic vocabulary are taken.";
+  EXPECT_EQ(std::count(messages.texts.begin(), messages.texts.end(), said), 1);
+
+  EXPECT_EQ(r.model.features.group(Group::kUser).back().vocabulary.size(), 32);
+  EXPECT_EQ(r.model.weights.at("context.person.weight").shape[0], 64);  // 60 and 4 hashed rows
+  Messages others;
+  const TrainResult again = run(others);
+  for (const auto& [name, tensor] : r.model.weights) {
+    EXPECT_EQ(tensor.data, again.model.weights.at(name).data) << name;
+  }
+  EXPECT_NO_THROW(Recommender(std::move(r.model)));  // whose golden requests are asked again
+}
+
 TEST(Train, SaysWhenABaselineIsAsGood) {
   const Folder folder;
   Messages messages;
