@@ -60,7 +60,7 @@ class Ours:
         self._mask = ht.TopKMask
 
     def prepare(self, inputs: Inputs) -> Callable[[], Answer]:
-        exclude = None if inputs.exclude is None else list(inputs.exclude)
+        exclude = inputs.exclude
         mask = None if inputs.mask is None else self._mask(inputs.mask)
         return lambda: self._search(inputs.queries, inputs.k, mask=mask, exclude=exclude,
                                     threads=self._threads)
