@@ -58,6 +58,8 @@ void visit_training(Config& c, Visitor&& visit) {
         "catalogue size where auto switches");
   visit("negatives", c.negatives, kCount,
         "uniform negatives a batch beside the in-batch ones (sampled_softmax; both with logQ)");
+  visit("hard_negatives", c.hard_negatives, kCount,
+        "best items of each event, by the towers themselves, beside those (sampled_softmax)");
   visit("epochs", c.epochs, kPositive, "at most; the learning rate falls over all of them");
   visit("patience", c.patience, kCount,
         "epochs without a better validation ranking before stopping");

@@ -30,6 +30,7 @@ struct TrainingConfig {
   std::string loss = "auto";
   int64_t full_softmax_items = 20000;
   int64_t negatives = 1024;
+  int64_t hard_negatives = 0;
   int64_t epochs = 10;
   int64_t patience = 2;
   int64_t batch_size = 0;

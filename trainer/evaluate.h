@@ -29,11 +29,4 @@ at::Tensor encode_catalogue(TwoTower& towers, const TrainingInputs& inputs);
 at::Tensor encode_queries(TwoTower& towers, const TrainingInputs& inputs,
                           const at::Tensor& item_vectors, std::span<const int64_t> events);
 
-// Distinct items of each event's history, ascending: jagged values and offsets on the CPU.
-struct SeenItems {
-  std::vector<int64_t> items;
-  std::vector<int64_t> offsets{0};
-};
-SeenItems seen_items(const Histories& histories, std::span<const int64_t> events);
-
 }  // namespace hypertower

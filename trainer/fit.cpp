@@ -9,6 +9,7 @@
 #include "kernels/error.h"
 #include "trainer/baselines.h"
 #include "trainer/evaluate.h"
+#include "trainer/hard_negatives.h"
 #include "trainer/item_start.h"
 #include "trainer/sampler.h"
 #include "trainer/text.h"
@@ -64,6 +65,9 @@ class Loop {
     start_items(architecture.dim - 1, seed);
     sampled_ = t.loss == "sampled_softmax" || (t.loss == "auto" && items > t.full_softmax_items);
     if (sampled_) sampler_.emplace(target_counts(), t.negatives, seed);
+    if (sampled_ && t.hard_negatives > 0) {
+      hard_.emplace(*towers_, inputs, t.hard_negatives, exclude_seen);
+    }
     using torch::optim::AdamWOptions;
     std::vector<torch::optim::OptimizerParamGroup> groups;
     const auto options = [&](double decay) {
@@ -200,7 +204,8 @@ class Loop {
     at::Tensor vectors;         // of the items at hand
     at::Tensor column_vectors;  // of the loss's columns
     if (sampled_) {
-      const Candidates candidates = sampler_->draw(targets, step_);
+      const std::vector<int64_t> certain = hard_ ? hard_->mine(batch) : std::vector<int64_t>{};
+      const Candidates candidates = sampler_->draw(targets, step_, certain);
       const std::vector<int64_t> at_hand = join(candidates.items, past.items);
       vectors = towers_->items(own_bags(at_hand), inputs_.items.gather(at_hand));
       to_places(at_hand, past.items);
@@ -269,6 +274,7 @@ class Loop {
   std::shared_ptr<TwoTower> towers_;
   bool sampled_ = false;
   std::optional<CandidateSampler> sampler_;
+  std::optional<HardNegatives> hard_;
   std::unique_ptr<torch::optim::AdamW> dense_;
   int64_t step_ = 0;
 };

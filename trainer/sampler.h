@@ -4,6 +4,7 @@
 // hit); listing each item once removes both. What an item's column stands for is then corrected by
 // the probability that the item is in the list at all (logQ by inclusion):
 //   pi_i = 1 - (1 - 1/N)^negatives * exp(-batch * count_i / total count)
+// and pi_i = 1 for items that are listed for certain (hard_negatives.h).
 // Bengio & Senecal 2003; Yi et al. 2019. Without this correction in-batch negatives punish popular
 // items for being popular, which is why it cannot be switched off.
 #pragma once
@@ -28,8 +29,10 @@ class CandidateSampler {
   // `counts`: how often each item is a target of the training events.
   CandidateSampler(std::vector<float> counts, int64_t negatives, uint64_t seed);
 
-  // The columns of step number `step` for a batch with these targets.
-  Candidates draw(std::span<const int64_t> targets, int64_t step) const;
+  // The columns of step number `step` for a batch with these targets. `certain`: items to list
+  // besides, ascending and distinct.
+  Candidates draw(std::span<const int64_t> targets, int64_t step,
+                  std::span<const int64_t> certain = {}) const;
 
  private:
   std::vector<float> counts_;

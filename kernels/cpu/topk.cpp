@@ -8,6 +8,7 @@
 
 #include "kernels/cpu/topk_exact.h"
 #include "kernels/cpu/topk_lists.h"
+#include "kernels/cpu/topk_mask.h"
 #include "kernels/cpu/topk_quantized.h"
 #include "kernels/cpu/topk_route.h"
 #include "kernels/cpu/topk_scan.h"
@@ -27,16 +28,6 @@ constexpr int64_t kTransientItems = 28 * kBlockItems;
 
 bool finite(const float* x, int64_t n) {
   return std::all_of(x, x + n, [](float v) { return std::isfinite(v); });
-}
-
-const uint64_t* mask_of(const TopKInput& in, int64_t row) {
-  if (in.masks == nullptr) return nullptr;
-  const int32_t mask = in.mask_of_row == nullptr ? 0 : in.mask_of_row[row];
-  return mask < 0 ? nullptr : in.masks + mask * in.mask_words;
-}
-
-bool allowed(const uint64_t* bits, int64_t id) {
-  return bits == nullptr || (bits[id / 64] >> (id % 64) & 1) != 0;
 }
 
 void empty_from(const TopKOutput& out, int64_t row, int64_t count) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/cpu/canonical.h"
+#include "kernels/cpu/topk_mask.h"
 #include "kernels/parallel.h"
 
 namespace hypertower::cpu {
@@ -12,10 +13,6 @@ namespace {
 
 constexpr int64_t kChunk = 256;              // scored at once
 constexpr int64_t kMinItemsPerRange = 4096;  // below, starting a thread costs more than it saves
-
-bool allowed(const uint64_t* bits, int64_t id) {
-  return bits == nullptr || (bits[id / 64] >> (id % 64) & 1) != 0;
-}
 
 // Some of the items against a few rows.
 class ExactScan {

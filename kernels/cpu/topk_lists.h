@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -49,8 +50,9 @@ struct Adjusted {
   double delta;  // -inf excludes
 };
 
-// The excluded and adjusted items of one row, each once, with a table to find them by id: most
-// items that a scan asks about are not among them, and one look at an empty place says so.
+// The excluded and adjusted items of one row that its mask lets through, each once, with a table to
+// find them by id: most items that a scan asks about are not among them, and one look at an empty
+// place says so.
 class AdjustedRow {
  public:
   AdjustedRow() = default;
@@ -91,17 +93,17 @@ class AdjustedRows {
   // Valid as long as this object.
   AdjustedRow row(int64_t r) const {
     return {{items_.data() + begin_[r], static_cast<size_t>(count_[r])},
-            {places_.data() + first_place_[r],
-             static_cast<size_t>(first_place_[r + 1] - first_place_[r])}};
+            {places_.get() + first_place_[r], num_places_[r]}};
   }
 
  private:
   void build(const TopKInput& in, int64_t r);
 
   std::vector<Adjusted> items_;
-  std::vector<uint32_t> places_;
+  std::unique_ptr<uint32_t[]> places_;
   std::vector<int64_t> begin_;        // [B + 1], of the row's items
-  std::vector<int64_t> first_place_;  // [B + 1], of the row's places
+  std::vector<int64_t> first_place_;  // [B + 1], of the places that the row may need
+  std::vector<size_t> num_places_;    // [B], those that it uses
   std::vector<int64_t> count_;        // [B], repeats are one
 };
 

@@ -6,14 +6,12 @@
 #include <cstring>
 
 #include "kernels/cpu/topk_float.h"
+#include "kernels/cpu/topk_mask.h"
 
 namespace hypertower::cpu {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
-bool allowed(const uint64_t* bits, int64_t id) {
-  return bits == nullptr || (bits[id / 64] >> (id % 64) & 1) != 0;
-}
 
 // Error bounds cover the first pass; the factor here covers the conversions and sums after it.
 float upper_bound(float product, float slack) {

@@ -19,6 +19,19 @@ TEST(CandidateSampler, ListsEachItemOnceAndFindsTheTargets) {
   }
 }
 
+TEST(CandidateSampler, ListsWhatIsCertainWithoutCorrection) {
+  const CandidateSampler sampler(std::vector<float>(50, 1.0F), 5, 7);
+  const std::vector<int64_t> targets = {3, 49}, certain = {3, 17};
+  const Candidates c = sampler.draw(targets, 0, certain);
+  EXPECT_EQ(std::adjacent_find(c.items.begin(), c.items.end()), c.items.end());
+  for (const int64_t item : certain) {
+    const auto at = std::lower_bound(c.items.begin(), c.items.end(), item) - c.items.begin();
+    EXPECT_EQ(c.items[static_cast<size_t>(at)], item);
+    EXPECT_EQ(c.logq[static_cast<size_t>(at)], 0.0F);
+  }
+  EXPECT_LT(c.logq[static_cast<size_t>(c.target[1])], 0.0F);
+}
+
 TEST(CandidateSampler, RepeatsUnderASeedAndDiffersByStep) {
   const CandidateSampler a(std::vector<float>(1000, 1.0F), 64, 7);
   const CandidateSampler b(std::vector<float>(1000, 1.0F), 64, 7);

@@ -132,6 +132,22 @@ TEST(Train, ASampleOfTheWholeCatalogueIsTheFullSoftmax) {
   }
 }
 
+// Mined to the last item there is nothing left to sample.
+TEST(Train, HardNegativesOfTheWholeCatalogueAreTheFullSoftmax) {
+  const Folder folder;
+  const TrainResult full = train_shop(folder, "training.epochs=2 training.loss=full_softmax");
+  const std::string sampled = "training.epochs=2 training.loss=sampled_softmax ";
+  const TrainResult hard =
+      train_shop(folder, sampled + "training.negatives=0 training.hard_negatives=1000");
+  ASSERT_EQ(full.model.catalogue.vectors.size(), hard.model.catalogue.vectors.size());
+  for (size_t i = 0; i < full.model.catalogue.vectors.size(); ++i) {
+    EXPECT_NEAR(full.model.catalogue.vectors[i], hard.model.catalogue.vectors[i], 1e-3);
+  }
+  const std::string few = sampled + "training.negatives=8 training.hard_negatives=3";
+  EXPECT_EQ(train_shop(folder, few).model.catalogue.vectors,
+            train_shop(folder, few).model.catalogue.vectors);
+}
+
 // Tables smaller than the values they serve, in each group. The export compares the towers with the
 // serving encoder itself, so a wrong row would not get past it.
 TEST(Train, DynamicVocabulariesAreTrainedAndExported) {
