@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cassert>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -12,8 +13,35 @@
 #include <thread>
 #include <vector>
 
+#include <hwy/cache_control.h>
+
 namespace hypertower {
 namespace {
+
+// How long a thread stays awake for what it waits for. To wake a sleeping one takes tens of
+// microseconds, on virtual machines hundreds: as much as a small loop.
+constexpr auto kAwake = std::chrono::microseconds(200);
+
+// Unlocks for a while, but returns locked, true as soon as ready(), which reads atomics alone.
+// Others that want the processor get it meanwhile.
+template <class Ready>
+bool stay_awake(std::unique_lock<std::mutex>& lock, const Ready& ready) {
+  if (ready()) return true;
+  lock.unlock();
+  const auto end = std::chrono::steady_clock::now() + kAwake;
+  do {
+    for (int look = 0; look < 64; ++look) {
+      if (ready() && lock.try_lock()) {
+        if (ready()) return true;
+        lock.unlock();
+      }
+      hwy::Pause();
+    }
+    std::this_thread::yield();
+  } while (std::chrono::steady_clock::now() < end);
+  lock.lock();
+  return ready();
+}
 
 class Loop {
  public:
@@ -68,24 +96,27 @@ class Helpers {
  public:
   // Works on the loop with up to `count` helpers; returns when nobody touches it any more.
   void run(Loop& loop, int64_t count) {
-    Call call{&loop, count};
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      add_threads(count);
-      calls_.push_back(&call);
-    }
-    for (int64_t i = 0; i < count; ++i) work_.notify_one();
-    loop.work();
+    Call call{.loop = &loop, .wanted = count};
     std::unique_lock<std::mutex> lock(mutex_);
+    const int64_t free = awake_ - promised();
+    add_threads(count);
+    calls_.push_back(&call);
+    num_calls_ = calls_.size();
+    lock.unlock();
+    for (int64_t i = std::max<int64_t>(0, free); i < count; ++i) work_.notify_one();
+    loop.work();
+    lock.lock();
     std::erase(calls_, &call);
-    call.left.wait(lock, [&] { return call.working == 0; });
+    num_calls_ = calls_.size();
+    const auto left = [&] { return call.working == 0; };
+    if (!stay_awake(lock, left)) call.left.wait(lock, left);
   }
 
  private:
   struct Call {
     Loop* loop;
-    int64_t wanted;       // helpers that may still join
-    int64_t working = 0;  // those that have and are not done
+    int64_t wanted;                    // helpers that may still join
+    std::atomic<int64_t> working = 0;  // those that have and are not done
     std::condition_variable left = {};
   };
 
@@ -109,10 +140,17 @@ class Helpers {
   void help() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      work_.wait(lock, [&] { return !calls_.empty(); });
+      const auto called = [&] { return num_calls_ > 0; };
+      ++awake_;
+      const bool found = stay_awake(lock, called);
+      --awake_;
+      if (!found) work_.wait(lock, called);
       Call& call = *calls_.front();
       ++call.working;
-      if (--call.wanted == 0) calls_.erase(calls_.begin());
+      if (--call.wanted == 0) {
+        calls_.erase(calls_.begin());
+        num_calls_ = calls_.size();
+      }
       --idle_;
       lock.unlock();
       call.loop->work();
@@ -125,7 +163,9 @@ class Helpers {
   std::mutex mutex_;  // guards what follows and the calls
   std::condition_variable work_;
   std::vector<Call*> calls_;  // that want helpers, the oldest first
-  int64_t idle_ = 0;          // threads not in a loop
+  std::atomic<size_t> num_calls_ = 0;
+  int64_t idle_ = 0;   // threads not in a loop
+  int64_t awake_ = 0;  // those of them that do not sleep
 };
 
 // Never destroyed: its threads may outlive everything else. A process made by fork() has none of

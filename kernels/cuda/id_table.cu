@@ -3,17 +3,21 @@
 #include <bit>
 #include <optional>
 
-#include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/scratch.h"
-#include "kernels/cuda/sort.h"
+#include "kernels/cuda/id_newcomers.cuh"
 #include "kernels/id_table_layout.h"
 
 namespace hypertower::cuda {
 namespace {
 
 using id_table::kBucketRows;
-
-constexpr int kThreads = 256;
+using ids::kThreads;
+using ids::NewcomerMemory;
+using ids::NewcomerRuns;
+using ids::Newcomers;
+using ids::run;
+using ids::Sorted;
+using ids::sum;
+using ids::thread_index;
 
 // A table as kernels see it.
 struct Slots {
@@ -24,21 +28,6 @@ struct Slots {
   int64_t buckets;
   uint32_t step;
 };
-
-// Ids without rows, in order of their first positions.
-struct Newcomers {
-  int64_t* ids;
-  int64_t* times;
-  int64_t* rows;  // -1: none yet
-  int64_t* evicted_id;
-  uint8_t* evicts;
-  uint8_t* waits;  // not admitted
-  int64_t count;
-};
-
-__device__ __forceinline__ int64_t thread_index() {
-  return int64_t{blockIdx.x} * kThreads + threadIdx.x;
-}
 
 // For kernels that write no digests.
 __device__ inline int64_t row_in(const Slots& slots, int64_t bucket, uint8_t digest, int64_t id) {
@@ -90,60 +79,6 @@ __global__ void __launch_bounds__(kThreads)
   if (missing == nullptr) return;
   missing[i] = row < 0 ? 1 : 0;
   if (row >= 0) use(slots, row, 1);
-}
-
-// place: the number of missing ids before each position.
-__global__ void __launch_bounds__(kThreads)
-    id_table_missing_kernel(const int64_t* ids, int64_t n, const int64_t* rows,
-                            const int64_t* place, uint64_t* missed, uint32_t* order) {
-  const int64_t i = thread_index();
-  if (i >= n || rows[i] >= 0) return;
-  missed[place[i]] = static_cast<uint64_t>(ids[i]);
-  order[place[i]] = static_cast<uint32_t>(place[i]);
-}
-
-// Of sorted ids: run[i] = 1 where a run begins, first[order] = 1 for the first sighting of an id;
-// both with one more element 0.
-__global__ void __launch_bounds__(kThreads)
-    id_table_runs_kernel(const uint64_t* sorted, const uint32_t* order, int64_t count, int64_t* run,
-                         int64_t* first) {
-  const int64_t i = thread_index();
-  if (i > count) return;
-  if (i == count) {
-    run[count] = 0;
-    first[count] = 0;
-    return;
-  }
-  const int64_t begins = i == 0 || sorted[i] != sorted[i - 1] ? 1 : 0;
-  run[i] = begins;
-  first[order[i]] = begins;
-}
-
-// start[r] = where run r begins; run and first have been summed.
-__global__ void __launch_bounds__(kThreads)
-    id_table_starts_kernel(const int64_t* run, int64_t count, int64_t* start) {
-  const int64_t i = thread_index();
-  if (i > count) return;
-  if (i == count) {
-    start[run[count]] = count;
-  } else if (run[i + 1] != run[i]) {
-    start[run[i]] = i;
-  }
-}
-
-__global__ void __launch_bounds__(kThreads)
-    id_table_newcomers_kernel(const uint64_t* sorted, const uint32_t* order, const int64_t* first,
-                              const int64_t* start, Newcomers fresh) {
-  const int64_t r = thread_index();
-  if (r >= fresh.count) return;
-  const int64_t begin = start[r];
-  const int64_t at = first[order[begin]];
-  fresh.ids[at] = static_cast<int64_t>(sorted[begin]);
-  fresh.times[at] = start[r + 1] - begin;
-  fresh.rows[at] = -1;
-  fresh.evicts[at] = 0;
-  fresh.evicted_id[at] = 0;
-  fresh.waits[at] = 0;
 }
 
 // seen[i] = sightings of newcomer i with those of this batch.
@@ -266,55 +201,6 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t i = thread_index();
   if (i < n && rows[i] < 0) rows[i] = row_of(slots, ids[i]);
 }
-
-template <class... P, class... A>
-void run(void (*kernel)(P...), const char* name, int64_t threads, cudaStream_t stream,
-         A&&... arguments) {
-  check(launch(kernel,
-               {.grid = static_cast<unsigned>(ceil_div<int64_t>(threads, kThreads)),
-                .block = kThreads,
-                .stream = stream,
-                .name = name},
-               std::forward<A>(arguments)...),
-        "id table");
-}
-
-void sum(int64_t* values, int64_t n, cudaStream_t stream) {
-  const size_t bytes = exclusive_scan_workspace_bytes(n);
-  const Scratch<char> workspace(bytes, stream);
-  exclusive_scan(workspace.data(), bytes, values, values, n, stream);
-}
-
-// Keys with their places, sorted; `fill` writes both.
-template <class Key>
-struct Sorted {
-  Scratch<Key> keys;
-  Scratch<uint32_t> order;
-
-  template <class Fill>
-  Sorted(int64_t n, int bits, cudaStream_t stream, const Fill& fill)
-      : keys(n, stream), order(n, stream) {
-    const Scratch<Key> keys_in(n, stream);
-    const Scratch<uint32_t> order_in(n, stream);
-    fill(keys_in.data(), order_in.data());
-    const size_t bytes = sort_pairs_workspace_bytes<Key>(n, 0, bits);
-    const Scratch<char> workspace(bytes, stream);
-    sort_pairs<Key>(workspace.data(), bytes, keys_in.data(), keys.data(), order_in.data(),
-                    order.data(), n, 0, bits, stream);
-  }
-};
-
-struct NewcomerMemory {
-  Scratch<int64_t> ids, times, rows, evicted_id;
-  Scratch<uint8_t> evicts, waits;
-
-  NewcomerMemory(int64_t n, cudaStream_t s)
-      : ids(n, s), times(n, s), rows(n, s), evicted_id(n, s), evicts(n, s), waits(n, s) {}
-  Newcomers view(int64_t count) const {
-    return {ids.data(),    times.data(), rows.data(), evicted_id.data(),
-            evicts.data(), waits.data(), count};
-  }
-};
 
 template <class T>
 std::optional<Scratch<T>> none_or(bool wanted, int64_t size, cudaStream_t stream) {
@@ -456,24 +342,11 @@ IdTableReport DeviceIdTable::assign(const int64_t* ids, int64_t n, int64_t* rows
   const int64_t missing = to_host(place.data() + n, 1, s.stream)[0];
   if (missing == 0) return report;
 
-  // Distinct ids by a sort, in order of their first positions by a sum over those.
-  const Sorted<uint64_t> sorted(missing, 64, s.stream, [&](uint64_t* missed, uint32_t* order) {
-    run(id_table_missing_kernel, "id_table_missing", n, s.stream, ids, n, rows, place.data(),
-        missed, order);
-  });
-  const Scratch<int64_t> in_run(missing + 1, s.stream), first(missing + 1, s.stream),
-      start(missing + 1, s.stream);
-  run(id_table_runs_kernel, "id_table_runs", missing + 1, s.stream, sorted.keys.data(),
-      sorted.order.data(), missing, in_run.data(), first.data());
-  sum(in_run.data(), missing + 1, s.stream);
-  sum(first.data(), missing + 1, s.stream);
-  const int64_t distinct = to_host(in_run.data() + missing, 1, s.stream)[0];
-  run(id_table_starts_kernel, "id_table_starts", missing + 1, s.stream, in_run.data(), missing,
-      start.data());
+  const NewcomerRuns runs(ids, n, rows, place.data(), missing, s.stream);
+  const int64_t distinct = runs.distinct();
   const NewcomerMemory memory(distinct, s.stream);
   const Newcomers fresh = memory.view(distinct);
-  run(id_table_newcomers_kernel, "id_table_newcomers", distinct, s.stream, sorted.keys.data(),
-      sorted.order.data(), first.data(), start.data(), fresh);
+  runs.write(fresh);
 
   if (s.num_counters > 0) s.admit(fresh, missing);
   s.settle_all(fresh);

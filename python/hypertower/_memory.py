@@ -6,8 +6,11 @@ has already imported it.
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +19,23 @@ from .errors import ArgumentError
 
 Memory = tuple[int, int, int, int]
 ABSENT: Memory = (0, 0, 0, 0)
+Op = TypeVar("Op", bound=Callable[..., Any])
+
+
+def uncompiled(op: Op) -> Op:
+    """`op` for callers that `torch.compile` may trace: it is called as it is. A trace would let go
+    of tensors once their addresses are taken, and the kernels would read what is no longer there.
+    """
+    plain: Any = None
+
+    @functools.wraps(op)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
+        if plain is None and "torch" in sys.modules:
+            plain = sys.modules["torch"].compiler.disable(op)
+        return (plain or op)(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 def default_threads() -> int:

@@ -2,7 +2,7 @@
 
 With torch tensors that require gradients, `embedding_bag` and `softmax_loss` are differentiable,
 and so are the scores of `topk` (the choice of items is not). CUDA tensors run on their own device
-and stream.
+and stream. In functions that `torch.compile` compiles they are calls between compiled parts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _core
 from ._arguments import is_tensor, need_integers, need_k, shown
-from ._memory import ABSENT, Backend, NumpyBackend, backend_of, need_length, need_matrix
+from ._memory import ABSENT, Backend, NumpyBackend, backend_of, need_length, need_matrix, uncompiled
 from .errors import ArgumentError, NumericError
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ class TopKIndex:
                                 f"on {self._device}; make a new one of the items that you want.")
         return self._index
 
+    @uncompiled
     def search(self, queries: Any, k: int, mask: Any = None, exclude: Any = None, *,
                adjust: Any = None, threads: int | None = None) -> tuple[Any, Any]:
         """The k best items of each query; arguments and answer as in `topk`."""
@@ -218,6 +219,7 @@ class TopKIndex:
         return self._index.bytes
 
 
+@uncompiled
 def topk(queries: Any, items: Any, k: int, mask: Any = None, exclude: Any = None, *,
          adjust: Any = None, threads: int | None = None) -> tuple[Any, Any]:
     """The k items of largest inner product with each query, exactly.
@@ -260,6 +262,7 @@ def _bag_arrays(b: Backend, ids: Any, offsets: Any, weights: Any) -> tuple[Any, 
     return flat, b.array(offsets, "i64", "offsets"), w
 
 
+@uncompiled
 def embedding_bag(table: Any, ids: Any, offsets: Any = None, *, weights: Any = None,
                   mode: str = "sum", threads: int | None = None) -> Any:
     """Sums (or averages) rows of `table` per bag.
@@ -282,16 +285,20 @@ def embedding_bag(table: Any, ids: Any, offsets: Any = None, *, weights: Any = N
     return out
 
 
-def softmax_loss(queries: Any, columns: Any, target: Any, *, scale: float = 1.0, logq: Any = None,
+@uncompiled
+def softmax_loss(queries: Any, columns: Any, target: Any, *, scale: Any = 1.0, logq: Any = None,
                  weight: Any = None, column_item: Any = None, column_user: Any = None,
                  row_user: Any = None, threads: int | None = None) -> Any:
     """Softmax cross entropy of queries over candidate columns; the logits are never stored.
 
     queries [B, D], columns [C, D], target [B] (the positive column of each row), float32 and int64.
-    Logit = scale * <query, column> - logq[column]. A column of the same item as the target
+    Logit = scale * <query, column> - logq[column]; scale, the inverse of a temperature, is a number
+    or a tensor of one element, which may be learned. A column of the same item as the target
     (`column_item`) or a positive of the same person (`column_user`, `row_user`) is left out of the
     row. Returns the loss of each row [B], times `weight` where given.
     """
+    if is_tensor(scale):
+        queries, scale = queries * scale, 1.0
     b = backend_of(queries, columns)
     q, c = b.array(queries, "f32", "queries"), b.array(columns, "f32", "columns")
     need_matrix("queries", q)

@@ -54,6 +54,52 @@ def test_embedding_bag_gradients_equal_torch(mode: str) -> None:
         assert torch.allclose(g, e, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:Input #")  # of floats
+def test_gradcheck_of_embedding_bag() -> None:
+    ids, offsets, weights = (torch.from_numpy(a) for a in bags())
+    table = torch.randn(20, 7, requires_grad=True)
+    for mode in ("sum", "mean"):
+        # Sums of floats: large steps, since the function is linear in either.
+        assert torch.autograd.gradcheck(
+            lambda t, w, mode=mode: ops.embedding_bag(t, ids, offsets, weights=w, mode=mode),
+            (table, weights.requires_grad_()), eps=1e-1, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:Input #")  # of floats
+def test_gradcheck_of_softmax_loss() -> None:
+    q, c = torch.randn(5, 6, requires_grad=True), torch.randn(40, 6, requires_grad=True)
+    scale = torch.tensor(0.7, requires_grad=True)
+    target = torch.randint(0, 40, (5,))
+    assert torch.autograd.gradcheck(
+        lambda q, c, s: ops.softmax_loss(q, c, target, scale=s), (q, c, scale), eps=1e-2,
+        atol=2e-3, rtol=2e-2)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_ops_in_compiled_functions(backend: str) -> None:
+    q, c = torch.randn(8, 16, requires_grad=True), torch.randn(30, 16, requires_grad=True)
+    table = torch.randn(20, 16, requires_grad=True)
+    target, ids = torch.randint(0, 30, (8,)), torch.randint(0, 20, (8, 3))
+    tables = ops.EmbeddingTables({"a": (20, 16)}, lr=0.0)
+
+    def loss(q, c, table):  # type: ignore[no-untyped-def]
+        vectors = ops.embedding_bag(table, ids, mode="mean") + tables({"a": ids})["a"]
+        return ops.softmax_loss(torch.tanh(q + vectors), c * 2, target).mean()
+
+    def best(q, c):  # type: ignore[no-untyped-def]
+        return ops.topk(q * 2, c, 5, exclude=ids)[0] + 1
+
+    torch._dynamo.reset()
+    for plain, args in ((loss, (q, c, table)), (best, (q.detach(), c.detach()))):
+        compiled = torch.compile(plain, backend=backend)
+        want, got = plain(*args), compiled(*args)
+        assert torch.equal(got, want)
+        if want.requires_grad:
+            for g, w in zip(torch.autograd.grad(got, args), torch.autograd.grad(want, args),
+                            strict=True):
+                assert torch.equal(g, w)
+
+
 def naive_loss(q, c, target, scale, logq, column_item):  # type: ignore[no-untyped-def]
     z = (q @ c.T) * scale - logq
     hit = column_item[None, :] == column_item[target][:, None]
