@@ -15,14 +15,15 @@ namespace {
 // Nanoseconds on one core of a current server, roughly; only their ratios matter.
 constexpr double kReadInt8 = 0.06;         // a number of a tile, from memory
 constexpr double kScoreInt8 = 0.0052;      // a number of a tile for one more row
-constexpr double kPackInt8 = 0.3;          // a number of an item that is moved to another tile
-constexpr double kTestMask = 4.0;          // the mask bit of an item
+constexpr double kPackInt8 = 0.06;         // a number of an item that is moved to another tile
+constexpr double kTestMask = 2.0;          // the mask bit of an item
 constexpr double kTestCandidate = 8.0;     // of an item that reaches the gate
 constexpr double kPick = 12.0;             // an item that passes: its place
 constexpr double kPickInt8 = 0.12;         // a number of it
 constexpr double kOpen = 1.5;              // an item, to know the places of all
-constexpr double kReadFloat = 0.45;        // a number of an item row somewhere in memory
-constexpr double kScoreExactly = 0.12;     // a number of an item row for one more row
+constexpr double kReadFloat = 0.85;        // a number of an item row somewhere in memory
+constexpr double kScoreExactly = 0.1;      // a number of an item row for one more row
+constexpr double kFindKey = 1000.0;        // of a first pass: its hits, cuts and exact scores
 constexpr double kCandidatesPerKey = 8.0;  // first-pass candidates of a scan over those wanted
 
 int64_t count_passing(const uint64_t* mask, int64_t items) {
@@ -41,13 +42,15 @@ RowSet::How cheapest(int64_t rows, int64_t batch, int64_t items, int64_t passing
              m = static_cast<double>(passing), d = static_cast<double>(dim);
   const double candidates =
       std::min(n, kCandidatesPerKey * static_cast<double>(keep) * n / std::max(m, 1.0));
+  const double keys = r * static_cast<double>(keep) * kFindKey;
   const double test = n * d * r * std::max(kScoreInt8, kReadInt8 / static_cast<double>(batch)) +
-                      r * candidates * kTestCandidate;
-  const double lines_read = 1.0 - std::pow(1.0 - m / n, 16.0);  // one line has 16 items' columns
-  const double pack =
-      n * (d * kReadInt8 * lines_read + kTestMask) + m * d * (kPackInt8 + kScoreInt8 * r);
+                      r * candidates * kTestCandidate + keys;
+  // One line has the columns of 16 items; of scattered lines fewer come in the same time.
+  const double lines_read = 1.0 - std::pow(1.0 - m / n, 16.0);
+  const double pack = n * (d * kReadInt8 * std::sqrt(lines_read) + kTestMask) +
+                      m * d * (kPackInt8 + kScoreInt8 * r) + keys;
   const double pick = n * (d * kReadInt8 + kOpen) * r / static_cast<double>(batch) +
-                      m * r * (d * kPickInt8 + kPick);
+                      m * r * (d * kPickInt8 + kPick) + keys;
   const double gather = m * d * (kReadFloat + kScoreExactly * r);
   const double least = std::min({test, pack, pick, gather});
   if (least == gather) return RowSet::How::kGather;

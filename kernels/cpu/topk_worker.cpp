@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/topk_float.h"
 #include "kernels/cpu/topk_mask.h"
+#include "kernels/cpu/topk_pack.h"
 
 namespace hypertower::cpu {
 namespace {
@@ -86,14 +87,11 @@ void ScanWorker::scan(int64_t begin, int64_t end, int64_t rank) {
     found(row).make_room(static_cast<size_t>(rank > 0 ? rank + 64 : 2 * plan_.keep + 256));
   }
   if (plan_.way == ScanWay::kPicked) return scan_picked(begin, end);
-  for (int64_t tile = begin; tile < end; ++tile) {
-    if (plan_.way == ScanWay::kPacked) {
-      pack(tile);
-    } else {
-      score_tile(tile, std::min(tile + 1, end - 1));
-    }
+  if (plan_.way == ScanWay::kPacked) {
+    scan_packed(begin, end);
+  } else {
+    for (int64_t tile = begin; tile < end; ++tile) score_tile(tile, std::min(tile + 1, end - 1));
   }
-  if (plan_.way == ScanWay::kPacked) flush_packed();
   while (num_waiting_ > 0) take_oldest();
 }
 
@@ -290,31 +288,59 @@ void ScanWorker::score_picked(int64_t tile, std::span<const Picked> picked) {
   }
 }
 
-// All rows have one mask: what passes it is put together to full tiles.
-void ScanWorker::pack(int64_t tile) {
+// Without a branch on what may be the toss of a coin.
+uint64_t ScanWorker::passing(int64_t tile) const {
   const uint64_t* mask = plan_.rows.front().mask;
+  const uint64_t* live = plan_.shard.live == nullptr ? mask : plan_.shard.live;
   const int64_t first_id = plan_.shard.first_id;
-  const int64_t words = plan_.shard.tiles.steps * kTileItems;
-  for (int i = 0; i < kTileItems; ++i) {
-    const Slot slot = slot_of(tile, i);
-    if (slot.item == kNoItem || !allowed(mask, first_id + slot.item) ||
-        !allowed(plan_.shard.live, first_id + slot.item)) {
-      continue;
-    }
-    packed_slots_[num_packed_] = slot;
+  const auto passes = [&](uint32_t item) {
+    if (item == kNoItem) return uint64_t{0};
+    const int64_t id = first_id + item;
+    return (mask[id / 64] & live[id / 64]) >> (id % 64) & 1;
+  };
+  uint64_t lanes = 0;
+  if (plan_.int8) {
+    const Slot* slots = plan_.shard.tiles.slots + tile * kTileItems;
+    for (int i = 0; i < kTileItems; ++i) lanes |= passes(slots[i].item) << i;
+  } else {
+    for (int i = 0; i < kTileItems; ++i) lanes |= passes(slot_of(tile, i).item) << i;
+  }
+  return lanes;
+}
+
+// All rows have one mask: what passes it is put together to full tiles.
+void ScanWorker::scan_packed(int64_t begin, int64_t end) {
+  if (begin == end) return;
+  uint64_t lanes = passing(begin);
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const int64_t next = std::min(tile + 1, end - 1);
+    const uint64_t next_lanes = passing(next);
+    pack(tile, lanes, next, next_lanes);
+    lanes = next_lanes;
+  }
+  flush_packed();
+}
+
+void ScanWorker::pack(int64_t tile, uint64_t lanes, int64_t next, uint64_t next_lanes) {
+  const Tiles& tiles = plan_.shard.tiles;
+  do {
+    const uint64_t some = lowest_bits(lanes, kTileItems - num_packed_);
+    lanes &= ~some;
     if (plan_.int8) {
-      const TileBounds& b = plan_.shard.tiles.bounds[tile];
+      const TileBounds& b = tiles.bounds[tile];
       TileBounds& all = packed_bounds_;
       if (num_packed_ == 0) all = b;
       all = {std::min(all.min_inverse_scale, b.min_inverse_scale),
              std::max(all.max_inverse_scale, b.max_inverse_scale),
              std::max(all.max_residual, b.max_residual), std::max(all.max_norm, b.max_norm)};
-      const uint8_t* from = plan_.shard.tiles.tile(tile) + i * 4;
-      uint8_t* to = reinterpret_cast<uint8_t*>(packed_.data()) + num_packed_ * 4;
-      for (int64_t k = 0; k < words; k += kTileItems) std::memcpy(to + k * 4, from + k * 4, 4);
+      pack_lanes({tiles.tile(tile), some}, {tiles.tile(next), next_lanes}, tiles.steps,
+                 reinterpret_cast<uint8_t*>(packed_.data()), num_packed_);
     }
-    if (++num_packed_ == kTileItems) flush_packed();
-  }
+    for (uint64_t bits = some; bits != 0; bits &= bits - 1) {
+      packed_slots_[num_packed_++] = slot_of(tile, std::countr_zero(bits));
+    }
+    if (num_packed_ == kTileItems) flush_packed();
+  } while (lanes != 0);
 }
 
 void ScanWorker::flush_packed() {

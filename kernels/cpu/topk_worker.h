@@ -79,7 +79,10 @@ class ScanWorker {
   void settle_ties(int64_t row);
   void scan_picked(int64_t begin, int64_t end);
   void score_picked(int64_t tile, std::span<const Picked> picked);
-  void pack(int64_t tile);
+  // Lanes of a tile whose items pass the one mask of all rows and are live.
+  uint64_t passing(int64_t tile) const;
+  void scan_packed(int64_t begin, int64_t end);
+  void pack(int64_t tile, uint64_t lanes, int64_t next, uint64_t next_lanes);
   void flush_packed();
   Slot slot_of(int64_t tile, int i) const;
 

@@ -1,7 +1,11 @@
-// Embedding bags and the softmax loss on every SIMD target that this machine can run, not only the
-// widest one.
+// Embedding bags, the softmax loss and the packing of top-K on every SIMD target that this machine
+// can run, not only the widest one.
 #include <gtest/gtest.h>
 
+#include <numeric>
+#include <random>
+
+#include "kernels/cpu/topk_pack.h"
 #include "tests/kernels/embedding_oracle.h"
 #include "tests/kernels/simd_targets.h"
 #include "tests/kernels/softmax_loss_oracle.h"
@@ -55,6 +59,51 @@ TEST(CpuTargets, SoftmaxLossMatchesOracle) {
   for_each_simd_target([] {
     for (int64_t dim : {1, 16, 33, 64, 100}) expect_softmax_loss_oracle(dim);
   });
+}
+
+void expect_packed_lanes(std::mt19937_64& rng, double share, int64_t steps) {
+  constexpr uint32_t kBefore = 0xABCDEF01;
+  std::bernoulli_distribution passes(share);
+  std::vector<uint32_t> tile(steps * cpu::kTileItems);
+  std::iota(tile.begin(), tile.end(), 1U);
+  std::vector<int> want;
+  uint64_t lanes = 0;
+  for (int i = 0; i < cpu::kTileItems; ++i) {
+    if (!passes(rng)) continue;
+    lanes |= uint64_t{1} << i;
+    want.push_back(i);
+  }
+  const int count = static_cast<int>(want.size());
+  const int place = std::uniform_int_distribution<int>(0, cpu::kTileItems - count)(rng);
+  std::vector<uint32_t> to(tile.size() + 1, kBefore);
+  const auto* bytes = reinterpret_cast<const uint8_t*>(tile.data());
+  cpu::pack_lanes({bytes, lanes}, {bytes, rng()}, steps, reinterpret_cast<uint8_t*>(to.data()),
+                  place);
+  for (int64_t k = 0; k < steps; ++k) {
+    const uint32_t* step = to.data() + k * cpu::kTileItems;
+    for (int i = 0; i < place; ++i) ASSERT_EQ(step[i], kBefore) << "lane " << i;
+    for (int i = 0; i < count; ++i) {
+      ASSERT_EQ(step[place + i], tile[k * cpu::kTileItems + want[i]]) << "lane " << place + i;
+    }
+  }
+  ASSERT_EQ(to.back(), kBefore) << "past the end";
+}
+
+TEST(CpuTargets, PacksLanes) {
+  for_each_simd_target([] {
+    std::mt19937_64 rng(1);
+    for (const double share : {0.0, 0.02, 0.5, 0.95, 1.0}) {
+      for (int repeat = 0; repeat < 200; ++repeat) {
+        ASSERT_NO_FATAL_FAILURE(expect_packed_lanes(rng, share, 1 + repeat % 5));
+      }
+    }
+  });
+}
+
+TEST(CpuTargets, LowestBits) {
+  EXPECT_EQ(cpu::lowest_bits(0b1011'0100, 2), 0b0001'0100U);
+  EXPECT_EQ(cpu::lowest_bits(0b1011'0100, 9), 0b1011'0100U);
+  EXPECT_EQ(cpu::lowest_bits(0b1011'0100, 0), 0U);
 }
 
 }  // namespace
