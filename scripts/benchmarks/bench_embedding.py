@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
+import subprocess
 import time
 from statistics import median
 
 import torch
-from common import Suite
+from common import ROOT, Suite, time_pair
 from embedding.libraries import EPS, LR, Fbgemm, Hypertower, Torch, close, stepped_alike
 from embedding.workload import Shape, Workload
 from floors import Floors
@@ -26,6 +28,7 @@ CPU = [Shape("one", 1, 1_000_000, 128, 4096, 20), Shape("W1", 32, 100_000, 128, 
        Shape("T=26", 26, 100_000, 64, 2048, 10), Shape("T=100", 100, 10_000, 32, 512, 10)]
 CUDA = [Shape("one", 1, 1_000_000, 128, 8192, 20), Shape("T=26", 26, 100_000, 64, 2048, 10),
         Shape("large", 1, 10_000_000, 128, 65_536, 20)]
+PARTS = ROOT / "build" / "release" / "scripts" / "benchmarks" / "hypertower_embedding_parts"
 ALPHAS = (0, 1.05, 1.15)
 OPTIMIZERS = ("sgd", "rowwise_adagrad", "adagrad", "adam")
 
@@ -116,6 +119,32 @@ def measure_floor(suite: Suite, shape: Shape) -> None:
               times[slowest] / times[fastest], "x", "lower", True, times[slowest])
 
 
+def measure_dynamic(suite: Suite, shape: Shape) -> None:
+    """A step on ids that a table of ids knows, over one on row numbers."""
+    for alpha in (0, 1.05):
+        w = Workload(shape, alpha, suite.device)
+        static, dynamic = Hypertower(w), Hypertower(w, dynamic=True)
+        for _ in w.batches:  # every id gets its row
+            dynamic.step()
+        seconds, static_seconds = time_pair(dynamic.step, static.step, suite.device, suite.seconds)
+        suite.add("H1", {**w.case, "op": "forward, backward, optimizer",
+                         "what": "dynamic over static", "optimizer": "rowwise_adagrad"},
+                  seconds / static_seconds, "x", "lower", False, seconds, static_seconds)
+
+
+def measure_parts(suite: Suite) -> None:
+    """What embedding_parts.cpp measures; it says what each is."""
+    threads = torch.get_num_threads()
+    options = ["--quick"] if suite.quick else []
+    out = subprocess.run([PARTS, str(threads), *options], check=True, stdout=subprocess.PIPE,
+                         text=True).stdout
+    for row in map(json.loads, out.splitlines()):
+        better = "higher" if row["id"] == "H1" else "lower"
+        unit = "bytes" if row["id"] == "R14" else "x"
+        suite.add(row["id"], {"what": "part", "device": suite.device}, row["value"], unit, better,
+                  True, row["seconds"])
+
+
 def main() -> None:
     suite = Suite(__doc__ or "")
     torch.manual_seed(1)
@@ -133,6 +162,8 @@ def main() -> None:
             gc.collect()
     if suite.device == "cpu":
         measure_floor(suite, shapes[0])
+        measure_parts(suite)
+    measure_dynamic(suite, shapes[0])
 
 
 if __name__ == "__main__":

@@ -29,12 +29,14 @@ def pages(tensor: torch.Tensor, huge: bool) -> torch.Tensor:
 
 
 class Hypertower:
-    def __init__(self, w: Workload, optimizer: str = "rowwise_adagrad") -> None:
+    def __init__(self, w: Workload, optimizer: str = "rowwise_adagrad", *,
+                 dynamic: bool = False) -> None:
         self._w = w
         self._batch = itertools.cycle(w.batches)
         self.tables = ops.EmbeddingTables(
             {n: (w.shape.rows, w.shape.dim) for n in w.names}, lr=LR, eps=EPS,
-            optimizer=optimizer, device=w.device)
+            optimizer=optimizer, device=w.device,
+            dynamic={n: {} for n in w.names} if dynamic else None)
 
     def _forward(self) -> Vectors:
         return self.tables({n: (ids, self._w.offsets) for n, ids in next(self._batch).items()})
