@@ -6,6 +6,8 @@
 //   cp_async_commit(); cp_async_wait<N>()     all but the N youngest groups of this thread landed
 //   ld_nc(const float4* / uint4*)             read-only, not kept in L1
 //   mma_m16n8k16_bf16(d, a, b, c)             fp32 accumulators, fragments as PTX lays them out
+//   mma_m16n8k8_tf32(d, a, b, c)              the same of floats of 11 digits, which
+//   to_tf32(x)                                rounds to, ties away from zero
 //   mma_m16n8k32_s8(d, a, b, c)               int8 with int32 accumulators, the same
 //   ldmatrix_x4(r, row) / ldmatrix_x4_trans   four 8x8 tiles of 16-bit values, lane l gives row l
 //   mbarrier_init / _arrive / _arrive_expect / _wait(bar, parity), bulk_copy(shared, global, bytes,
@@ -63,6 +65,23 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t 
                                                   const uint32_t (&b)[2], const float (&c)[4]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%10, %11, %12, %13};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]),
+        "f"(c[2]), "f"(c[3]));
+}
+
+__device__ __forceinline__ uint32_t to_tf32(float x) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+  return bits;
+}
+
+// a is 16x8 row-major, b is 8x8 column-major.
+__device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4],
+                                                 const uint32_t (&b)[2], const float (&c)[4]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%10, %11, %12, %13};"
       : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]),

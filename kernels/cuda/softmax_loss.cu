@@ -1,9 +1,9 @@
-// The streamed softmax loss on CUDA in fp32. A block owns 64 rows (or, for the gradient of the
-// columns, 64 columns) and walks over tiles of the other side, computing each 64 x 64 tile of
-// logits in shared memory and registers; nothing of size B x C exists. Forward is one product,
-// backward four (each gradient recomputes the logits, once more per 64 dimensions). Bound by FP32
-// multiplies. The walk is cut into parts that depend on the shapes only, and their results are
-// added in order.
+// The streamed softmax loss on CUDA. A block owns 64 rows (or, for the gradient of the columns, 64
+// columns) and walks over tiles of the other side, computing each 64 x 64 tile of logits in
+// registers by tensor cores (softmax_tile.cuh); nothing of size B x C exists. Forward is one
+// product, backward four (each gradient recomputes the logits, once more per 64 dimensions). Bound
+// by tensor cores, three products each. The walk is cut into parts that depend on the shapes only,
+// and their results are added in order.
 #include <algorithm>
 #include <string>
 
@@ -82,53 +82,53 @@ __global__ void __launch_bounds__(kTileThreads)
     loss_forward_kernel(SoftmaxLossInput in, const LossErrors* errors, int64_t part_columns,
                         LogSum* partial, float* target_logit) {
   if (errors->any_in_input()) return;
-  SHARED(float, left, [kDepth * kStride]);
-  SHARED(float, right, [kDepth * kStride]);
+  SHARED(float, left, [kTile * kDepthStride]);
+  SHARED(float, right, [kTile * kDepthStride]);
   SHARED(RowKeys, rows, );
   SHARED(ColumnKeys, columns, );
   const int64_t first_row = int64_t{blockIdx.x} * kTile;
   const int64_t begin = blockIdx.y * part_columns;
   const int64_t end = min(begin + part_columns, in.columns.rows);
   load_row_keys(in, nullptr, nullptr, first_row, &rows);
-  LogSum total[4];
+  LogSum total[2];
   for (int64_t first = begin; first < end; first += kTile) {
     __syncthreads();
     load_column_keys(in, first, &columns);
-    float z[4][4];
+    TileSums z;
     dot_tile<kVector>(in.queries, first_row, in.columns, first, left, right, z);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int r = tile_row() + i;
-      bool counts[4];
-      float top = total[i].max;
+    for (int h = 0; h < 2; ++h) {
+      const int r = tile_row(h);
+      float top = total[h].max;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int c = tile_column() + j;
-        z[i][j] = __fmaf_rn(z[i][j], in.scale, -columns.logq[c]);
-        counts[j] = !masked(in, rows, r, columns, c, first + c);
-        if (counts[j]) top = fmaxf(top, z[i][j]);
-        if (first + c == rows.target[r]) target_logit[first_row + r] = z[i][j];
+      for (int i = 0; i < 2 * kTileBlocks; ++i) {
+        float& logit = z[i / 2][2 * h + i % 2];
+        const int c = tile_column(i / 2, i % 2);
+        logit = __fmaf_rn(logit, in.scale, -columns.logq[c]);
+        if (first + c == rows.target[r]) target_logit[first_row + r] = logit;
+        if (masked(in, rows, r, columns, c, first + c)) logit = -INFINITY;
+        top = fmaxf(top, logit);
       }
-      total[i].raise(top);
+      total[h].raise(top);
       float sum = 0.0F;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        if (counts[j]) sum += expf(z[i][j] - LogSum::shift(top));
+      for (int i = 0; i < 2 * kTileBlocks; ++i) {
+        sum += expf(z[i / 2][2 * h + i % 2] - LogSum::shift(top));
       }
-      total[i].sum += sum;
+      total[h].sum += sum;
     }
   }
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    for (int offset = 8; offset > 0; offset /= 2) {  // over the 16 threads that share the rows
+  for (int h = 0; h < 2; ++h) {
+    for (int offset = 2; offset > 0; offset /= 2) {  // over the 4 threads that share the rows
       LogSum other;
-      other.sum = __shfl_xor_sync(kFullMask, total[i].sum, offset);
-      other.max = __shfl_xor_sync(kFullMask, total[i].max, offset);
-      total[i].add(other);
+      other.sum = __shfl_xor_sync(kFullMask, total[h].sum, offset);
+      other.max = __shfl_xor_sync(kFullMask, total[h].max, offset);
+      total[h].add(other);
     }
-    const int64_t row = first_row + tile_row() + i;
-    if (tile_column() == 0 && row < in.queries.rows) {
-      partial[blockIdx.y * in.queries.rows + row] = total[i];
+    const int64_t row = first_row + tile_row(h);
+    if (lane_index() % 4 == 0 && row < in.queries.rows) {
+      partial[blockIdx.y * in.queries.rows + row] = total[h];
     }
   }
 }
@@ -157,10 +157,9 @@ __global__ void __launch_bounds__(kTileThreads)
     loss_gradient_kernel(SoftmaxLossInput in, const LossErrors* errors, const float* log_z,
                          const float* grad_loss, int64_t part_inner, MatrixView<float> out) {
   if (errors->any_in_input()) return;
-  SHARED(float, left, [kDepth * kStride]);
-  SHARED(float, right, [kDepth * kStride]);
-  SHARED(float, probability, [kTile * kStride]);  // [inner][outer]
-  SHARED(float, vectors, [kTile * kStride]);      // [inner][dimension]
+  SHARED(float, left, [kTile * kDepthStride]);
+  SHARED(float, right, [kTile * kDepthStride]);
+  SHARED(float, vectors, [kTile * kVectorStride]);  // [inner][dimension]
   SHARED(RowKeys, rows, );
   SHARED(ColumnKeys, columns, );
   const MatrixView<const float>& outer = kQuery ? in.queries : in.columns;
@@ -174,7 +173,7 @@ __global__ void __launch_bounds__(kTileThreads)
   } else {
     load_column_keys(in, first_outer, &columns);
   }
-  float sum[4][4] = {};
+  TileSums sum = {};
   for (int64_t first = begin; first < end; first += kTile) {
     __syncthreads();
     if constexpr (kQuery) {
@@ -182,34 +181,27 @@ __global__ void __launch_bounds__(kTileThreads)
     } else {
       load_row_keys(in, log_z, grad_loss, first, &rows);
     }
-    load_rows<kVector>(inner, first, first_dim, vectors);
-    float z[4][4];
+    load_rows<kVector, kTile>(inner, first, first_dim, vectors);
+    TileSums z;  // logits, then probabilities
     dot_tile<kVector>(outer, first_outer, inner, first, left, right, z);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int o = tile_row() + i, n = tile_column() + j;
-        const int r = kQuery ? o : n, c = kQuery ? n : o;
-        const int64_t column = (kQuery ? first : first_outer) + c;
-        const float shifted = __fmaf_rn(z[i][j], in.scale, -columns.logq[c]) - rows.log_z[r];
-        float p = 0.0F;
-        if (!masked(in, rows, r, columns, c, column)) p = rows.coefficient[r] * expf(shifted);
-        if (column == rows.target[r]) p -= rows.coefficient[r];
-        probability[n * kStride + o] = p;
-      }
+    for (int i = 0; i < 4 * kTileBlocks; ++i) {
+      float& number = z[i / 4][i % 4];
+      const int o = tile_row(i % 4 / 2), n = tile_column(i / 4, i % 2);
+      const int r = kQuery ? o : n, c = kQuery ? n : o;
+      const int64_t column = (kQuery ? first : first_outer) + c;
+      const float shifted = __fmaf_rn(number, in.scale, -columns.logq[c]) - rows.log_z[r];
+      number = 0.0F;
+      if (!masked(in, rows, r, columns, c, column)) number = rows.coefficient[r] * expf(shifted);
+      if (column == rows.target[r]) number -= rows.coefficient[r];
     }
-    __syncthreads();
-    multiply(probability, vectors, kTile, sum);
+    multiply_tile(z, vectors, sum);
   }
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const int64_t o = first_outer + tile_row() + i, d = first_dim + tile_column() + j;
-      if (o < outer.rows && d < outer.cols) {
-        out.data[(blockIdx.z * outer.rows + o) * out.ld + d] = sum[i][j];
-      }
+  for (int i = 0; i < 4 * kTileBlocks; ++i) {
+    const int64_t o = first_outer + tile_row(i % 4 / 2), d = first_dim + tile_column(i / 4, i % 2);
+    if (o < outer.rows && d < outer.cols) {
+      out.data[(blockIdx.z * outer.rows + o) * out.ld + d] = sum[i / 4][i % 4];
     }
   }
 }

@@ -1,5 +1,10 @@
-// One tile of the softmax loss: kTile x kTile logits of a block of 16 x 16 threads, 4 x 4 each.
-// Thread t works on rows 4 * (t / 16) + i and columns 4 * (t % 16) + j of the tile.
+// One tile of the softmax loss: kTile x kTile numbers of four warps, 16 rows each, in registers as
+// the tensor cores leave them. With g = lane / 4 and t = lane % 4, number [block][2 * h + e] of a
+// thread is of row 16 * warp + g + 8 * h and column 8 * block + 2 * t + e.
+//
+// Products are of floats on tensor cores: x = high + low, both of the 11 digits that tf32 has, and
+// x * y = high * high + high * low + low * high but for 2^-22 of it (Markidis et al., "NVIDIA
+// Tensor Core Programmability, Performance & Precision", 2018).
 #pragma once
 
 #include "kernels/cuda/launch.cuh"
@@ -8,15 +13,20 @@
 namespace hypertower::cuda {
 
 inline constexpr int kTile = 64;
-inline constexpr int kTileThreads = 256;
-inline constexpr int kDepth = 16;          // dimensions in shared memory at a time
-inline constexpr int kStride = kTile + 4;  // of shared rows: 16-byte aligned, fewer bank conflicts
+inline constexpr int kTileThreads = 128;
+inline constexpr int kTileBlocks = kTile / 8;  // of columns
+inline constexpr int kDepth = 32;              // dimensions in shared memory at a time
+// Of rows in shared memory, in floats. Eight rows of four floats lie in different banks.
+inline constexpr int kDepthStride = kDepth + 4;
+inline constexpr int kVectorStride = kTile + 4;
 
-__device__ __forceinline__ int tile_row() {
-  return static_cast<int>(threadIdx.x) / 16 * 4;
+using TileSums = float[kTileBlocks][4];
+
+__device__ __forceinline__ int tile_row(int half) {
+  return static_cast<int>(threadIdx.x) / 32 * 16 + static_cast<int>(lane_index()) / 4 + 8 * half;
 }
-__device__ __forceinline__ int tile_column() {
-  return static_cast<int>(threadIdx.x) % 16 * 4;
+__device__ __forceinline__ int tile_column(int block, int e) {
+  return 8 * block + static_cast<int>(lane_index()) % 4 * 2 + e;
 }
 
 // m[row][column .. column + 4), zeros outside the matrix. kVector: rows can be read 16 bytes at a
@@ -35,62 +45,108 @@ __device__ __forceinline__ float4 load4(const MatrixView<const float>& m, int64_
   return v;
 }
 
-// to[k][r] = m[first + r][depth + k], k < kDepth, r < kTile.
-template <bool kVector>
-__device__ __forceinline__ void load_transposed(const MatrixView<const float>& m, int64_t first,
-                                                int64_t depth, float* to) {
-  const int r = static_cast<int>(threadIdx.x) / 4, k = static_cast<int>(threadIdx.x) % 4 * 4;
-  const float4 v = load4<kVector>(m, first + r, depth + k);
-  to[k * kStride + r] = v.x;
-  to[(k + 1) * kStride + r] = v.y;
-  to[(k + 2) * kStride + r] = v.z;
-  to[(k + 3) * kStride + r] = v.w;
-}
-
-// to[r][j] = m[first + r][column + j], r < kTile, j < kTile.
-template <bool kVector>
+// to[r][j] = m[first + r][column + j], r < kTile, j < kColumns, rows of `to` kColumns + 4 apart.
+template <bool kVector, int kColumns>
 __device__ __forceinline__ void load_rows(const MatrixView<const float>& m, int64_t first,
                                           int64_t column, float* to) {
-  for (int r = static_cast<int>(threadIdx.x) / 16; r < kTile; r += kTileThreads / 16) {
-    *reinterpret_cast<float4*>(to + r * kStride + tile_column()) =
-        load4<kVector>(m, first + r, column + tile_column());
+  constexpr int kFours = kColumns / 4;
+  const int j = static_cast<int>(threadIdx.x) % kFours * 4;
+#pragma unroll
+  for (int r = static_cast<int>(threadIdx.x) / kFours; r < kTile; r += kTileThreads / kFours) {
+    *reinterpret_cast<float4*>(to + r * (kColumns + 4) + j) =
+        load4<kVector>(m, first + r, column + j);
   }
 }
 
-// sum[i][j] += left[k][row + i] * right[k][column + j] over k < depth, both in shared memory.
-__device__ __forceinline__ void multiply(const float* left, const float* right, int depth,
-                                         float (&sum)[4][4]) {
-#pragma unroll 8
-  for (int k = 0; k < depth; ++k) {
-    const float4 a = *reinterpret_cast<const float4*>(left + k * kStride + tile_row());
-    const float4 b = *reinterpret_cast<const float4*>(right + k * kStride + tile_column());
-    const float as[4] = {a.x, a.y, a.z, a.w}, bs[4] = {b.x, b.y, b.z, b.w};
+// A fragment as two terms.
+template <int kSize>
+struct Split {
+  uint32_t high[kSize], low[kSize];
+
+  __device__ __forceinline__ void set(int i, float x) {
+    high[i] = ptx::to_tf32(x);
+    low[i] = ptx::to_tf32(x - __uint_as_float(high[i]));
+  }
+};
+
+// The small terms first.
+__device__ __forceinline__ void multiply_add(float (&sum)[4], const Split<4>& a,
+                                             const Split<2>& b) {
+  ptx::mma_m16n8k8_tf32(sum, a.low, b.high, sum);
+  ptx::mma_m16n8k8_tf32(sum, a.high, b.low, sum);
+  ptx::mma_m16n8k8_tf32(sum, a.high, b.high, sum);
+}
+
+// The rows that ldmatrix asks this lane for: of tiles of 8 rows and 4 floats that begin at row
+// 8 * (tile % 2) and column 4 * (tile / 2), or the other way round.
+template <bool kRowsFirst>
+__device__ __forceinline__ const float* lane_row(const float* m, int stride) {
+  const int lane = static_cast<int>(lane_index()), tile = lane / 8;
+  const int rows = kRowsFirst ? tile % 2 : tile / 2, columns = kRowsFirst ? tile / 2 : tile % 2;
+  return m + (8 * rows + lane % 8) * stride + 4 * columns;
+}
+
+// dots = <a row, b row> for kTile rows of each from a_first (the rows of the tile) and b_first (its
+// columns). `left` and `right` are shared memory of kTile * kDepthStride. Begins with a barrier, so
+// the caller may have just read them; what was written to other shared memory before is visible
+// afterwards.
+template <bool kVector>
+__device__ __forceinline__ void dot_tile(const MatrixView<const float>& a, int64_t a_first,
+                                         const MatrixView<const float>& b, int64_t b_first,
+                                         float* left, float* right, TileSums& dots) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+  for (auto& block : dots) block[0] = block[1] = block[2] = block[3] = 0.0F;
+  const float* rows =
+      lane_row<true>(left + static_cast<int>(threadIdx.x) / 32 * 16 * kDepthStride, kDepthStride);
+  const float* columns = lane_row<false>(right, kDepthStride);
+  for (int64_t depth = 0; depth < a.cols; depth += kDepth) {
+    __syncthreads();
+    load_rows<kVector, kDepth>(a, a_first, depth, left);
+    load_rows<kVector, kDepth>(b, b_first, depth, right);
+    __syncthreads();
+#pragma unroll 1
+    for (int k = 0; k < kDepth; k += 8) {
+      uint32_t words[4];
+      Split<4> x;
+      ptx::ldmatrix_x4(words, rows + k);
 #pragma unroll
-      for (int j = 0; j < 4; ++j) sum[i][j] = __fmaf_rn(as[i], bs[j], sum[i][j]);
+      for (int i = 0; i < 4; ++i) x.set(i, __uint_as_float(words[i]));
+#pragma unroll
+      for (int pair = 0; pair < kTileBlocks; pair += 2) {
+        ptx::ldmatrix_x4(words, columns + pair * 8 * kDepthStride + k);
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          Split<2> y;
+          y.set(0, __uint_as_float(words[2 * n]));
+          y.set(1, __uint_as_float(words[2 * n + 1]));
+          multiply_add(dots[pair + n], x, y);
+        }
+      }
     }
   }
 }
 
-// dots[i][j] = <a row, b row> for kTile rows of each from a_first and b_first. `left` and `right`
-// are shared memory of kDepth * kStride. Begins with a barrier, so the caller may have just read
-// them; what was written to other shared memory before is visible afterwards.
-template <bool kVector>
-__device__ __forceinline__ void dot_tile(const MatrixView<const float>& a, int64_t a_first,
-                                         const MatrixView<const float>& b, int64_t b_first,
-                                         float* left, float* right, float (&dots)[4][4]) {
+// sums += tile * vectors, where `vectors` [kTile, kTile] in shared memory has a row, kVectorStride
+// apart, for each column of the tile. The columns of a block are taken in the order 0, 2, 4, 6, 1,
+// 3, 5, 7, in which this thread has them.
+__device__ __forceinline__ void multiply_tile(const TileSums& tile, const float* vectors,
+                                              TileSums& sums) {
+  const int g = static_cast<int>(lane_index()) / 4, t = static_cast<int>(lane_index()) % 4;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
+  for (int block = 0; block < kTileBlocks; ++block) {
+    Split<4> x;
+    x.set(0, tile[block][0]);
+    x.set(1, tile[block][2]);
+    x.set(2, tile[block][1]);
+    x.set(3, tile[block][3]);
+    const float* row = vectors + (8 * block + 2 * t) * kVectorStride + g;
 #pragma unroll
-    for (int j = 0; j < 4; ++j) dots[i][j] = 0.0F;
-  }
-  for (int64_t depth = 0; depth < a.cols; depth += kDepth) {
-    __syncthreads();
-    load_transposed<kVector>(a, a_first, depth, left);
-    load_transposed<kVector>(b, b_first, depth, right);
-    __syncthreads();
-    multiply(left, right, kDepth, dots);
+    for (int n = 0; n < kTileBlocks; ++n) {
+      Split<2> y;
+      y.set(0, row[8 * n]);
+      y.set(1, row[kVectorStride + 8 * n]);
+      multiply_add(sums[n], x, y);
+    }
   }
 }
 

@@ -47,6 +47,41 @@ inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint3
   for (int i = 0; i < 4; ++i) d[i] = sum[i];
 }
 
+inline uint32_t to_tf32(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  if ((bits & 0x7F800000U) == 0x7F800000U) return bits;  // infinities and NaN stay
+  return (bits + 0x1000U) & ~0x1FFFU;
+}
+
+// a: registers 0..3 hold (row g, k t), (g + 8, t), (g, t + 4), (g + 8, t + 4); b: (k t, column g),
+// (t + 4, g); d as above. The last 13 bits of a float are not looked at.
+inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                             const float (&c)[4], CUEMU_HERE) {
+  cuemu::MmaOperands own;
+  std::memcpy(own.a, a, sizeof a);
+  std::memcpy(own.b, b, sizeof b);
+  const auto all = cuemu::all_gather(~0U, own, {"mma.sync", file, line});
+  const int g = static_cast<int>(cuemu::lane_id()) / 4;
+  const int t = static_cast<int>(cuemu::lane_id()) % 4;
+  const auto number = [](uint32_t bits) {
+    bits &= ~0x1FFFU;
+    float x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+  };
+  float sum[4] = {c[0], c[1], c[2], c[3]};
+  for (int k = 0; k < 8; ++k) {
+    for (int i = 0; i < 4; ++i) {
+      const int row = i / 2;  // 0: g, 1: g + 8
+      const int column = 2 * t + i % 2;
+      sum[i] += number(all.value[4 * g + k % 4].a[2 * (k / 4) + row]) *
+                number(all.value[4 * column + k % 4].b[k / 4]);
+    }
+  }
+  for (int i = 0; i < 4; ++i) d[i] = sum[i];
+}
+
 // a: registers 0..3 hold (row g, k 4t), (g + 8, 4t), (g, 4t + 16), (g + 8, 4t + 16), four bytes
 // each; b: (k 4t, column g), (4t + 16, g); d as above.
 inline void mma_m16n8k32_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
@@ -103,7 +138,8 @@ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row, CUEMU_HERE) {
   const auto rows = cuemu::all_gather(~0U, row, {"ldmatrix", file, line});
   const unsigned lane = cuemu::lane_id();
   for (unsigned i = 0; i < 4; ++i) {
-    r[i] = static_cast<const uint32_t*>(rows.value[8 * i + lane / 4])[lane % 4];
+    const auto* words = static_cast<const char*>(rows.value[8 * i + lane / 4]);
+    std::memcpy(&r[i], words + 4 * (lane % 4), 4);
   }
 }
 // The same of the transposed tiles: register i gets column g of tile i, rows 2t and 2t + 1.

@@ -1,7 +1,9 @@
-// Int8 products of the tensor cores: what the wrappers promise of fragments and shared memory.
+// Products of the tensor cores: what the wrappers promise of fragments and shared memory.
 #include "kernels/cuda/launch.cuh"
 #include "tests/cuemu/device_array.h"
 
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -72,6 +74,70 @@ TEST(MmaInt8, MultipliesFragments) {
   std::vector<int> expected = product(a, b, 16, 8, 32);
   for (int& value : expected) ++value;
   EXPECT_EQ(d.to_host(), expected);
+}
+
+// One warp: d[16][8] = a[16][8] * b[8][8]^T, of numbers that tf32 holds.
+__global__ void mma_tf32_kernel(const float4* a, const float4* b, float* d) {
+  SHARED(float4, tile_a, [16 * 2]);
+  SHARED(float4, tile_b, [16 * 2]);  // two blocks of eight, of which the first is used
+  const int lane = static_cast<int>(threadIdx.x);
+  tile_a[lane] = a[lane];
+  tile_b[lane] = b[lane % 16];
+  __syncwarp();
+  const int tile = lane / 8;
+  uint32_t fragment_a[4];
+  uint32_t fragment_b[4];
+  ptx::ldmatrix_x4(fragment_a, tile_a + (8 * (tile % 2) + lane % 8) * 2 + tile / 2);
+  ptx::ldmatrix_x4(fragment_b, tile_b + (8 * (tile / 2) + lane % 8) * 2 + tile % 2);
+  const uint32_t pair[2] = {fragment_b[0], fragment_b[1]};
+  float sum[4] = {1, 1, 1, 1};
+  ptx::mma_m16n8k8_tf32(sum, fragment_a, pair, sum);
+  for (int i = 0; i < 4; ++i) {
+    d[8 * (lane / 4 + i / 2 * 8) + lane % 4 * 2 + i % 2] = sum[i];
+  }
+}
+
+TEST(MmaTf32, MultipliesFragments) {
+  const std::vector<int> a = numbers(16 * 8, 37);
+  const std::vector<int> b = numbers(8 * 8, 61);
+  const DeviceArray<float> device_a(std::vector<float>(a.begin(), a.end()));
+  const DeviceArray<float> device_b(std::vector<float>(b.begin(), b.end()));
+  const DeviceArray<float> d(16 * 8);
+  check(launch(mma_tf32_kernel, {.block = 32}, reinterpret_cast<const float4*>(device_a.data()),
+               reinterpret_cast<const float4*>(device_b.data()), d.data()),
+        "mma");
+  std::vector<float> expected;
+  for (const int value : product(a, b, 16, 8, 8)) expected.push_back(static_cast<float>(value + 1));
+  EXPECT_EQ(d.to_host(), expected);
+}
+
+__global__ void to_tf32_kernel(const float* from, uint32_t* to) {
+  to[threadIdx.x] = ptx::to_tf32(from[threadIdx.x]);
+}
+
+TEST(MmaTf32, RoundsToElevenDigits) {
+  const float ulp = 0x1p-10F;
+  const std::vector<float> from = {1.0F,
+                                   1.0F + 0.49F * ulp,
+                                   1.0F + 0.5F * ulp,  // ties go away from zero
+                                   -1.0F - 0.5F * ulp,
+                                   1.0F + 0.51F * ulp,
+                                   2.0F - 0x1p-23F,  // a carry
+                                   0.0F,
+                                   -0.0F,
+                                   HUGE_VALF,
+                                   -HUGE_VALF};
+  const std::vector<float> expected = {1.0F, 1.0F, 1.0F + ulp, -1.0F - ulp, 1.0F + ulp,
+                                       2.0F, 0.0F, -0.0F,      HUGE_VALF,   -HUGE_VALF};
+  const DeviceArray<float> device_from(from);
+  const DeviceArray<uint32_t> to(static_cast<int64_t>(from.size()));
+  check(launch(to_tf32_kernel, {.block = static_cast<unsigned>(from.size())}, device_from.data(),
+               to.data()),
+        "to_tf32");
+  const std::vector<uint32_t> got = to.to_host();
+  for (size_t i = 0; i < from.size(); ++i) {
+    EXPECT_EQ(got[i], std::bit_cast<uint32_t>(expected[i])) << from[i];
+  }
 }
 
 // Four warps: d[64][128] = a[64][64] * b[128][64]^T in two steps.

@@ -223,12 +223,20 @@ TEST(SoftmaxLossCuda, ErrorsHaveTheTextOfTheCpu) {
   bad[4].exclude_offsets[0] = 1;
   bad[5].exclude_values = {1, 3, 2};
   bad[6].query[66 * 4 + 2] = std::numeric_limits<float>::quiet_NaN();
-  bad[7].column[80 * 4] = std::numeric_limits<float>::infinity();
+  bad[7].column[80 * 4] = std::numeric_limits<float>::quiet_NaN();
   for (const LossCase& c : bad) {
     const std::string expected = error_of(c, false);
     EXPECT_NE(expected, "no error");
     EXPECT_EQ(error_of(c, true), expected);
   }
+}
+
+// The terms of an infinite number are infinite and NaN, so here every row is refused, where the CPU
+// refuses those whose logit is not minus infinity.
+TEST(SoftmaxLossCuda, RefusesInfiniteColumns) {
+  LossCase c = make_loss_case(70, 90, 4);
+  c.column[80 * 4] = std::numeric_limits<float>::infinity();
+  EXPECT_NE(error_of(c, true).find("row 0 is nan"), std::string::npos) << error_of(c, true);
 }
 
 }  // namespace
