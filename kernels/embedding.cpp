@@ -181,38 +181,45 @@ std::vector<IdReport> embedding_bag(std::span<const TableLookup> lookups, BadIds
   throw_no_cuda(kOp);
 }
 
+EmbeddingPlan::EmbeddingPlan(std::unique_ptr<Data> data) : data_(std::move(data)) {}
+
 EmbeddingPlan::EmbeddingPlan(int64_t table_rows, const Bags& bags, BadIds policy,
                              const Exec& exec) {
-  if (table_rows < 0) {
-    fail(bags_label(bags) + "expected table_rows >= 0, got " + std::to_string(table_rows) + ".");
-  }
-  check_bags_shape(bags);
-  if (exec.device == DeviceType::kCpu) {
-    data_ = cpu::embedding_plan(table_rows, bags, policy, exec);
-  } else if constexpr (kWithCuda) {
-    data_ = cuda::embedding_plan(table_rows, bags, policy, exec);
-  } else {
-    throw_no_cuda("EmbeddingPlan");
-  }
+  const PlanInput input{table_rows, bags};
+  *this = std::move(make({&input, 1}, policy, exec)[0]);
 }
 
-// Large plans one after the other, each by all threads; small ones next to each other.
+// On the CPU large plans one after the other, each by all threads; small ones next to each other.
 std::vector<EmbeddingPlan> EmbeddingPlan::make(std::span<const PlanInput> inputs, BadIds policy,
                                                const Exec& exec) {
-  constexpr int64_t kLarge = int64_t{1} << 17;  // ids
-  std::vector<std::unique_ptr<EmbeddingPlan>> made(inputs.size());
-  const auto make_one = [&](size_t i, const Exec& where) {
-    made[i] = std::make_unique<EmbeddingPlan>(inputs[i].table_rows, inputs[i].bags, policy, where);
-  };
-  const bool alone = exec.device == DeviceType::kCuda || inputs.size() == 1;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (alone || inputs[i].bags.n >= kLarge) make_one(i, exec);
+  for (const PlanInput& in : inputs) {
+    if (in.table_rows < 0) {
+      fail(bags_label(in.bags) + "expected table_rows >= 0, got " + std::to_string(in.table_rows) +
+           ".");
+    }
+    check_bags_shape(in.bags);
   }
-  parallel_for(exec.threads, static_cast<int64_t>(inputs.size()), 1, [&](int64_t i, int64_t) {
-    if (made[i] == nullptr) make_one(static_cast<size_t>(i), {exec.device, 1, exec.stream});
-  });
+  std::vector<std::unique_ptr<Data>> made(inputs.size());
+  if (exec.device == DeviceType::kCuda) {
+    if constexpr (kWithCuda) {
+      made = cuda::embedding_plans(inputs, policy, exec);
+    } else {
+      throw_no_cuda("EmbeddingPlan");
+    }
+  } else {
+    constexpr int64_t kLarge = int64_t{1} << 17;  // ids
+    const auto make_one = [&](size_t i, const Exec& where) {
+      made[i] = cpu::embedding_plan(inputs[i].table_rows, inputs[i].bags, policy, where);
+    };
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (inputs.size() == 1 || inputs[i].bags.n >= kLarge) make_one(i, exec);
+    }
+    parallel_for(exec.threads, static_cast<int64_t>(inputs.size()), 1, [&](int64_t i, int64_t) {
+      if (made[i] == nullptr) make_one(static_cast<size_t>(i), {exec.device, 1, exec.stream});
+    });
+  }
   std::vector<EmbeddingPlan> plans;
-  for (auto& plan : made) plans.push_back(std::move(*plan));
+  for (auto& data : made) plans.push_back(EmbeddingPlan(std::move(data)));
   return plans;
 }
 

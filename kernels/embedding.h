@@ -93,7 +93,7 @@ class EmbeddingPlan {
   EmbeddingPlan(EmbeddingPlan&&) noexcept;
   EmbeddingPlan& operator=(EmbeddingPlan&&) noexcept;
 
-  // Several plans, made side by side.
+  // Several plans, made side by side; on CUDA two synchronisations for all of them.
   static std::vector<EmbeddingPlan> make(std::span<const PlanInput> inputs, BadIds policy,
                                          const Exec& exec);
 
@@ -105,6 +105,7 @@ class EmbeddingPlan {
   const Data& data() const { return *data_; }
 
  private:
+  explicit EmbeddingPlan(std::unique_ptr<Data> data);
   std::unique_ptr<Data> data_;
 };
 

@@ -69,8 +69,8 @@ void apply_row_gradient(Table table, MatrixView<float> state0, MatrixView<float>
 namespace cuda {
 std::vector<IdReport> embedding_bag(std::span<const TableLookup> lookups, BadIds policy,
                                     const Exec& exec);
-std::unique_ptr<EmbeddingPlan::Data> embedding_plan(int64_t table_rows, const Bags& bags,
-                                                    BadIds policy, const Exec& exec);
+std::vector<std::unique_ptr<EmbeddingPlan::Data>> embedding_plans(std::span<const PlanInput> inputs,
+                                                                  BadIds policy, const Exec& exec);
 void embedding_backward(std::span<const TableUpdate> updates, const Exec& exec);
 void embedding_row_gradient(const EmbeddingPlan::Data& plan, const Bags& bags, Pool pool,
                             MatrixView<const float> grad, MatrixView<float> row_grad,

@@ -3,21 +3,49 @@
 // in between.
 #pragma once
 
+#include <algorithm>
+#include <span>
+#include <vector>
+
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/scratch.h"
 #include "kernels/embedding_backend.h"
 
 namespace hypertower::cuda {
 
-inline constexpr unsigned long long kNoneBad = ~0ULL;
 inline constexpr int kCheckThreads = 256;
 
+// Of one lookup. Zeros say that all is well, so first places are kept as their complements.
 struct BagErrors {
-  unsigned long long first_position;  // of a bad id, or kNoneBad
-  unsigned long long first_offset;    // that is broken, or kNoneBad
-  unsigned long long dropped;         // bad ids
-  unsigned long long long_bags;       // 1: there are bags of more than kPieceIds ids
+  unsigned long long position;   // ~ of the first bad id, or 0
+  unsigned long long offset;     // ~ of the first one that is broken, or 0
+  unsigned long long dropped;    // bad ids
+  unsigned long long long_bags;  // 1: there are bags of more than kPieceIds ids
 };
+
+// What one launch does for several lookups: block (x, y) works on the y-th.
+template <class Lookup>
+struct Several {
+  static constexpr size_t kMost = 4000 / sizeof(Lookup);  // a launch takes 4 KiB of arguments
+  Lookup of[kMost];
+};
+
+// Calls body(several, count, largest) for `lookups` in portions; `largest` is the most that
+// size(lookup) is in one.
+template <class Lookup, class Size, class Body>
+void in_portions(std::span<const Lookup> lookups, const Size& size, const Body& body) {
+  using Portion = Several<Lookup>;
+  for (size_t first = 0; first < lookups.size(); first += Portion::kMost) {
+    const size_t count = std::min(lookups.size() - first, Portion::kMost);
+    Portion portion;
+    int64_t largest = 0;
+    for (size_t i = 0; i < count; ++i) {
+      portion.of[i] = lookups[first + i];
+      largest = std::max<int64_t>(largest, size(lookups[first + i]));
+    }
+    if (largest > 0) body(portion, first, static_cast<unsigned>(count), largest);
+  }
+}
 
 // Group i / lanes of a launch works on one bag, run or id; `lane` is the thread's place in it.
 struct Group {
@@ -44,31 +72,31 @@ __device__ __forceinline__ int64_t bag_of(const Start* offsets, int64_t bags, in
   return low;
 }
 
-// One thread per id and per offset.
-__global__ void __launch_bounds__(kCheckThreads)
-    check_bags_kernel(int64_t table_rows, const int64_t* ids, int64_t n, const int64_t* offsets,
-                      int64_t bags, BagErrors* errors);
-
-// Launches the check of one lookup; afterwards `finish` reports.
+// Launches the checks of lookups; afterwards `finish` reports. `lookups` must outlive it.
 class BagCheck {
  public:
-  BagCheck(int64_t table_rows, const Bags& bags, void* stream);
+  BagCheck(std::span<const PlanInput> lookups, void* stream);
 
-  const BagErrors* device() const { return errors_.data(); }
+  const BagErrors* device(size_t lookup) const { return errors_.data() + lookup; }
+  // Not 0 in `offset` or `dropped` where that is so of any lookup.
+  const BagErrors* of_any() const { return errors_.data() + lookups_.size(); }
 
-  // Synchronises the stream, then throws as kernels/embedding.h says or returns the report.
-  IdReport finish(BadIds policy) const;
+  // Synchronises the stream, then throws as kernels/embedding.h says, for the first lookup that has
+  // a finding, or returns the reports.
+  std::vector<IdReport> finish(BadIds policy) const;
 
  private:
-  int64_t table_rows_;
-  const Bags& bags_;
+  IdReport report(const PlanInput& lookup, const BagErrors& errors, BadIds policy) const;
+
+  std::span<const PlanInput> lookups_;
   cudaStream_t stream_;
   Scratch<BagErrors> errors_;
 };
 
-// Blocks of `kCheckThreads` threads that give each of `count` items `lanes` threads.
-inline dim3 grid_for(int64_t count, int lanes) {
-  return {static_cast<unsigned>(ceil_div<int64_t>(count * lanes, kCheckThreads)), 1, 1};
+// Blocks of `kCheckThreads` threads that give each of `count` items `lanes` threads, for each of
+// several lookups.
+inline dim3 grid_for(int64_t count, int lanes, unsigned lookups = 1) {
+  return {static_cast<unsigned>(ceil_div<int64_t>(count * lanes, kCheckThreads)), lookups, 1};
 }
 
 }  // namespace hypertower::cuda

@@ -4,7 +4,9 @@
 // atomic. Bound by memory: forward n rows of D numbers, backward n rows of the gradient and every
 // touched row of table and state there and back.
 #include <cmath>
+#include <compare>
 #include <deque>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -15,16 +17,27 @@ namespace {
 
 constexpr int kThreads = kCheckThreads;
 
+// One of the lookups of a launch.
+template <class E>
+struct BagJob {
+  PieceJob<TableRows<E>, int64_t> in;
+  MatrixView<float> out;
+  bool mean;
+};
+
 template <int N, class E>
-__global__ void __launch_bounds__(kThreads)
-    embedding_bag_kernel(TableRows<E> rows, PieceLists<int64_t> bags, bool mean,
-                         bool refuse_bad_ids, const BagErrors* errors, MatrixView<float> out,
-                         int lanes) {
-  if (errors->first_offset != kNoneBad || (refuse_bad_ids && errors->dropped != 0)) return;
+__global__ void __launch_bounds__(kThreads, kGatherBlocks<N>)
+    embedding_bag_kernel(const Several<BagJob<E>> jobs, bool refuse_bad_ids,
+                         const BagErrors* of_any, int lanes) {
+  if (of_any->offset != 0 || (refuse_bad_ids && of_any->dropped != 0)) return;
+  const BagJob<E>& job = jobs.of[blockIdx.y];
   const Group group(lanes);
+  const MatrixView<float> out = job.out;
   if (group.index >= out.rows) return;
+  const TableRows<E> rows = job.in.rows;
+  const PieceLists<int64_t> bags = job.in.lists;
   const int64_t length = bags.end(group.index) - bags.begin(group.index);
-  const float divisor = mean && length > 0 ? static_cast<float>(length) : 1.0F;
+  const float divisor = job.mean && length > 0 ? static_cast<float>(length) : 1.0F;
   for (int64_t c = int64_t{group.lane} * N; c < out.cols; c += int64_t{lanes} * N) {
     Strip<N> sum = bags.sum<N>(rows, group.index, c);
 #pragma unroll
@@ -48,7 +61,7 @@ __global__ void __launch_bounds__(kThreads)
     weight_gradient_kernel(TableRows<E> rows, const int64_t* offsets, int64_t n, bool mean,
                            const BagErrors* errors, MatrixView<const float> grad, float* out,
                            int lanes) {
-  if (errors->first_offset != kNoneBad) return;
+  if (errors->offset != 0) return;
   const Group group(lanes);
   const bool alive = group.index < n;  // all lanes stay for the shuffles
   const int64_t bag = alive ? bag_of(offsets, grad.rows, group.index) : 0;
@@ -86,40 +99,35 @@ void with_width(int64_t dim, bool aligned, const Body& body) {
   body.template operator()<1>();
 }
 
-// One lookup: its check and its sums are enqueued by the constructor.
-class ForwardPass {
- public:
-  ForwardPass(const TableLookup& lookup, BadIds policy, cudaStream_t stream)
-      : policy_(policy),
-        check_(lookup.table.rows, lookup.bags, stream),
-        pieces_(PieceLists<int64_t>::places(lookup.bags.n) * lookup.table.cols, stream) {
-    if (lookup.out.rows == 0) return;
-    const ConstTable& table = lookup.table;
-    with_element(table.format, [&](auto element) {
-      using E = decltype(element);
-      const TableRows<E> rows(table, lookup.bags.ids, lookup.bags.weights);
-      const PieceLists<int64_t> bags{lookup.bags.offsets, lookup.bags.bags, lookup.bags.n,
-                                     pieces_.data(), table.cols};
-      const bool aligned = is_aligned(table.data, table.stride, 16) && is_aligned(lookup.out);
-      with_width<E>(table.cols, aligned, [&]<int N>() {
-        sum_pieces<N>(rows, bags, check_.device(), stream);
-        const int lanes = lanes_for(table.cols, N);
+// Lookups in tables of one number format and number of columns.
+template <int N, class E>
+void enqueue_bags(std::span<const TableLookup> lookups, std::span<const size_t> members,
+                  BadIds policy, const BagCheck& bag_check, std::deque<Scratch<float>>& pieces,
+                  cudaStream_t stream) {
+  std::vector<BagJob<E>> jobs;
+  std::vector<PieceJob<TableRows<E>, int64_t>> sums;
+  for (const size_t i : members) {
+    const auto& [table, bags, pool, out] = lookups[i];
+    pieces.emplace_back(PieceLists<int64_t>::places(bags.n) * table.cols, stream);
+    sums.push_back({TableRows<E>(table, bags.ids, bags.weights),
+                    {bags.offsets, bags.bags, bags.n, pieces.back().data(), table.cols},
+                    bag_check.device(i)});
+    jobs.push_back({sums.back(), out, pool == Pool::kMean});
+  }
+  sum_pieces<N, TableRows<E>, int64_t>(sums, stream);
+  const int lanes = lanes_for(jobs[0].out.cols, N);
+  in_portions<BagJob<E>>(
+      jobs, [](const BagJob<E>& job) { return job.out.rows; },
+      [&](const Several<BagJob<E>>& portion, size_t, unsigned count, int64_t bags) {
         check(launch(embedding_bag_kernel<N, E>,
-                     config("embedding_bag", lookup.out.rows, lanes, stream), rows, bags,
-                     lookup.pool == Pool::kMean, policy == BadIds::kThrow, check_.device(),
-                     lookup.out, lanes),
+                     {.grid = grid_for(bags, lanes, count),
+                      .block = kThreads,
+                      .stream = stream,
+                      .name = "embedding_bag"},
+                     portion, policy == BadIds::kThrow, bag_check.of_any(), lanes),
               "embedding_bag");
       });
-    });
-  }
-
-  IdReport finish() const { return check_.finish(policy_); }
-
- private:
-  BadIds policy_;
-  BagCheck check_;
-  Scratch<float> pieces_;
-};
+}
 
 // The runs of a plan with the sums of the pieces of long ones, enqueued by the constructor.
 class RunSums {
@@ -132,8 +140,9 @@ class RunSums {
                    {plan.run_start, plan.runs, plan.entries, pieces_.data(), grad.cols},
                    plan.row} {
     if (!plan.long_runs) return;
+    const PieceJob<GradientRows, int32_t> job{gradients_.rows, gradients_.runs, nullptr};
     with_width<float>(grad.cols, aligned, [&]<int N>() {
-      sum_pieces<N>(gradients_.rows, gradients_.runs, nullptr, stream);
+      sum_pieces<N, GradientRows, int32_t>({&job, 1}, stream);
     });
   }
 
@@ -191,16 +200,35 @@ UpdateRule::UpdateRule(const OptimizerStep& step)
   v_scale = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(double{step.beta2}, step.step)));
 }
 
-// All lookups are enqueued before the host waits for the first.
+// One launch takes many lookups, and the host waits once.
 std::vector<IdReport> embedding_bag(std::span<const TableLookup> lookups, BadIds policy,
                                     const Exec& exec) {
-  std::deque<ForwardPass> passes;
-  for (const TableLookup& lookup : lookups) {
-    passes.emplace_back(lookup, policy, static_cast<cudaStream_t>(exec.stream));
+  const auto stream = static_cast<cudaStream_t>(exec.stream);
+  std::vector<PlanInput> checked;
+  struct Kind {
+    RowFormat format;
+    int64_t cols;
+    bool aligned;
+    auto operator<=>(const Kind&) const = default;
+  };
+  std::map<Kind, std::vector<size_t>> kinds;
+  for (size_t i = 0; i < lookups.size(); ++i) {
+    const auto& [table, bags, pool, out] = lookups[i];
+    checked.push_back({table.rows, bags});
+    const bool aligned = is_aligned(table.data, table.stride, 16) && is_aligned(out);
+    if (out.rows > 0) kinds[{table.format, table.cols, aligned}].push_back(i);
   }
-  std::vector<IdReport> reports;
-  for (const ForwardPass& pass : passes) reports.push_back(pass.finish());
-  return reports;
+  const BagCheck bag_check(checked, stream);
+  std::deque<Scratch<float>> pieces;
+  for (const auto& [kind, members] : kinds) {
+    with_element(kind.format, [&](auto element) {
+      using E = decltype(element);
+      with_width<E>(kind.cols, kind.aligned, [&]<int N>() {
+        enqueue_bags<N, E>(lookups, members, policy, bag_check, pieces, stream);
+      });
+    });
+  }
+  return bag_check.finish(policy);
 }
 
 void embedding_backward(std::span<const TableUpdate> updates, const Exec& exec) {
@@ -255,7 +283,8 @@ void embedding_row_gradient(const EmbeddingPlan::Data& plan, const Bags& bags, P
 void embedding_weight_gradient(ConstTable table, const Bags& bags, Pool pool,
                                MatrixView<const float> grad, float* out, const Exec& exec) {
   const auto stream = static_cast<cudaStream_t>(exec.stream);
-  const BagCheck bag_check(table.rows, bags, stream);
+  const PlanInput checked{table.rows, bags};
+  const BagCheck bag_check({&checked, 1}, stream);
   if (bags.n > 0 && bags.bags > 0) {
     with_element(table.format, [&](auto element) {
       using E = decltype(element);
@@ -263,7 +292,7 @@ void embedding_weight_gradient(ConstTable table, const Bags& bags, Pool pool,
         const int lanes = lanes_for(table.cols, N);
         check(launch(weight_gradient_kernel<N, E>, config("weight_gradient", bags.n, lanes, stream),
                      TableRows<E>(table, bags.ids, nullptr), bags.offsets, bags.n,
-                     pool == Pool::kMean, bag_check.device(), grad, out, lanes),
+                     pool == Pool::kMean, bag_check.device(0), grad, out, lanes),
               "weight_gradient");
       });
     });

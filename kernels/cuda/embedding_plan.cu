@@ -1,6 +1,7 @@
 // The plan on CUDA: keys (row, position), a stable sort by the row's bits, heads of runs by a scan.
 // Scratch per id: 24 bytes (40 with 64-bit rows) and the sort's own; it is released before return.
 #include <bit>
+#include <deque>
 
 #include "kernels/cuda/bag_check.cuh"
 #include "kernels/cuda/scratch.h"
@@ -70,64 +71,113 @@ LaunchConfig config(const char* name, int64_t threads, cudaStream_t stream) {
   return {.grid = grid_for(threads, 1), .block = kThreads, .stream = stream, .name = name};
 }
 
-// Fills in the runs of a plan with at least one entry.
-template <class Key>
-void build_runs(EmbeddingPlan::Data* plan, const Bags& bags, cudaStream_t stream) {
-  const int64_t n = bags.n, entries = plan->entries;
-  const Scratch<Key> key_in(n, stream), key(n, stream);
-  const Scratch<uint32_t> position_in(n, stream), position(n, stream);
-  check(launch(plan_keys_kernel<Key>, config("plan_keys", n, stream), bags.ids, n, plan->table_rows,
-               key_in.data(), position_in.data()),
-        "plan_keys");
+// A plan with at least one entry, from its sort to its runs. Keys are 32 bits where rows allow it.
+class Build {
+ public:
+  // Enqueues all but the entries and leaves in counts[0] the number of runs, in counts[1] whether
+  // one is long.
+  Build(EmbeddingPlan::Data* plan, const Bags& bags, int64_t* counts, cudaStream_t stream)
+      : plan_(plan),
+        bags_(bags),
+        stream_(stream),
+        wide_(plan->table_rows >= int64_t{1} << 32),
+        key_(static_cast<size_t>(bags.n) * (wide_ ? sizeof(uint64_t) : sizeof(uint32_t)), stream),
+        position_(bags.n, stream),
+        run_(plan->entries + 2, stream) {
+    with_key([&]<class Key>() { sort<Key>(); });
+    check(cudaMemcpyAsync(counts, run_.data() + plan->entries, 2 * sizeof(int64_t),
+                          cudaMemcpyDeviceToDevice, stream),
+          "run counts");
+  }
 
-  const int bits = std::bit_width(static_cast<uint64_t>(plan->table_rows));
-  const size_t sort_bytes = sort_pairs_workspace_bytes<Key>(n, 0, bits);
-  const Scratch<char> sort_space(sort_bytes, stream);
-  sort_pairs<Key>(sort_space.data(), sort_bytes, key_in.data(), key.data(), position_in.data(),
-                  position.data(), n, 0, bits, stream);
+  void finish(int64_t runs, bool long_runs) {
+    plan_->runs = runs;
+    plan_->long_runs = long_runs;
+    const auto storage = std::make_shared<Storage>(runs, plan_->entries, stream_);
+    with_key([&]<class Key>() {
+      check(launch(plan_entries_kernel<Key>, config("plan_entries", plan_->entries + 1, stream_),
+                   key<Key>(), position_.data(), plan_->entries, run_.data(), bags_.offsets,
+                   bags_.bags, plan_->weighted, storage->row.data(), storage->run_start.data(),
+                   storage->entry.data()),
+            "plan_entries");
+    });
+    plan_->row = storage->row.data();
+    plan_->run_start = storage->run_start.data();
+    plan_->entry = storage->entry.data();
+    plan_->storage = storage;
+  }
 
-  const Scratch<int64_t> run(entries + 2, stream);
-  check(cudaMemsetAsync(run.data() + entries + 1, 0, sizeof(int64_t), stream), "run_heads");
-  check(launch(run_heads_kernel<Key>, config("run_heads", entries + 1, stream), key.data(), entries,
-               run.data()),
-        "run_heads");
-  const size_t scan_bytes = exclusive_scan_workspace_bytes(entries + 1);
-  const Scratch<char> scan_space(scan_bytes, stream);
-  exclusive_scan(scan_space.data(), scan_bytes, run.data(), run.data(), entries + 1, stream);
-  const std::vector<int64_t> counts = to_host(run.data() + entries, 2, stream);
-  plan->runs = counts[0];
-  plan->long_runs = counts[1] != 0;
+ private:
+  template <class Body>
+  void with_key(const Body& body) {
+    if (wide_) return body.template operator()<uint64_t>();
+    body.template operator()<uint32_t>();
+  }
+  template <class Key>
+  Key* key() const {
+    return reinterpret_cast<Key*>(key_.data());
+  }
 
-  const auto storage = std::make_shared<Storage>(plan->runs, entries, stream);
-  check(launch(plan_entries_kernel<Key>, config("plan_entries", entries + 1, stream), key.data(),
-               position.data(), entries, run.data(), bags.offsets, bags.bags, plan->weighted,
-               storage->row.data(), storage->run_start.data(), storage->entry.data()),
-        "plan_entries");
-  plan->row = storage->row.data();
-  plan->run_start = storage->run_start.data();
-  plan->entry = storage->entry.data();
-  plan->storage = storage;
-}
+  template <class Key>
+  void sort() {
+    const int64_t n = bags_.n, entries = plan_->entries;
+    const Scratch<Key> key_in(n, stream_);
+    const Scratch<uint32_t> position_in(n, stream_);
+    check(launch(plan_keys_kernel<Key>, config("plan_keys", n, stream_), bags_.ids, n,
+                 plan_->table_rows, key_in.data(), position_in.data()),
+          "plan_keys");
+    const int bits = std::bit_width(static_cast<uint64_t>(plan_->table_rows));
+    const size_t sort_bytes = sort_pairs_workspace_bytes<Key>(n, 0, bits);
+    const Scratch<char> sort_space(sort_bytes, stream_);
+    sort_pairs<Key>(sort_space.data(), sort_bytes, key_in.data(), key<Key>(), position_in.data(),
+                    position_.data(), n, 0, bits, stream_);
+
+    check(cudaMemsetAsync(run_.data() + entries + 1, 0, sizeof(int64_t), stream_), "run_heads");
+    check(launch(run_heads_kernel<Key>, config("run_heads", entries + 1, stream_), key<Key>(),
+                 entries, run_.data()),
+          "run_heads");
+    const size_t scan_bytes = exclusive_scan_workspace_bytes(entries + 1);
+    const Scratch<char> scan_space(scan_bytes, stream_);
+    exclusive_scan(scan_space.data(), scan_bytes, run_.data(), run_.data(), entries + 1, stream_);
+  }
+
+  EmbeddingPlan::Data* plan_;
+  const Bags& bags_;
+  cudaStream_t stream_;
+  const bool wide_;
+  Scratch<char> key_;
+  Scratch<uint32_t> position_;
+  Scratch<int64_t> run_;
+};
 
 }  // namespace
 
-std::unique_ptr<EmbeddingPlan::Data> embedding_plan(int64_t table_rows, const Bags& bags,
-                                                    BadIds policy, const Exec& exec) {
-  auto plan = std::make_unique<EmbeddingPlan::Data>();
-  plan->table_rows = table_rows;
-  plan->bags = bags.bags;
-  plan->n = bags.n;
-  plan->weighted = bags.weights != nullptr;
-  plan->report = BagCheck(table_rows, bags, exec.stream).finish(policy);
-  plan->entries = bags.n - plan->report.dropped;
-  if (plan->entries == 0) return plan;
+// The host waits twice, however many plans there are: for the checks, and for the numbers of runs.
+std::vector<std::unique_ptr<EmbeddingPlan::Data>> embedding_plans(std::span<const PlanInput> inputs,
+                                                                  BadIds policy, const Exec& exec) {
   const auto stream = static_cast<cudaStream_t>(exec.stream);
-  if (table_rows < int64_t{1} << 32) {
-    build_runs<uint32_t>(plan.get(), bags, stream);
-  } else {
-    build_runs<uint64_t>(plan.get(), bags, stream);
+  const std::vector<IdReport> reports = BagCheck(inputs, stream).finish(policy);
+  const Scratch<int64_t> counts(2 * inputs.size(), stream);
+  std::vector<std::unique_ptr<EmbeddingPlan::Data>> plans;
+  std::deque<Build> builds;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Bags& bags = inputs[i].bags;
+    plans.push_back(std::make_unique<EmbeddingPlan::Data>());
+    EmbeddingPlan::Data& plan = *plans.back();
+    plan.table_rows = inputs[i].table_rows;
+    plan.bags = bags.bags;
+    plan.n = bags.n;
+    plan.weighted = bags.weights != nullptr;
+    plan.report = reports[i];
+    plan.entries = bags.n - plan.report.dropped;
+    if (plan.entries == 0) continue;
+    builds.emplace_back(&plan, bags, counts.data() + 2 * builds.size(), stream);
   }
-  return plan;
+  const std::vector<int64_t> runs = to_host(counts.data(), 2 * builds.size(), stream);
+  for (size_t b = 0; b < builds.size(); ++b) {
+    builds[b].finish(runs[2 * b], runs[2 * b + 1] != 0);
+  }
+  return plans;
 }
 
 }  // namespace hypertower::cuda

@@ -6,6 +6,10 @@
 
 namespace hypertower::cuda {
 
+// Blocks of a multiprocessor whose registers hold the rows in flight.
+template <int N>
+inline constexpr int kGatherBlocks = N > 4 ? 3 : 5;
+
 // Columns [column, column + N) of the sum over e in [begin, end).
 template <int N, class Rows>
 __device__ __forceinline__ Strip<N> gather_sum(const Rows& rows, int64_t begin, int64_t end,
@@ -79,7 +83,7 @@ struct PieceLists {
   float* pieces;  // [places(n)][dim]
   int64_t dim;
 
-  static int64_t places(int64_t n) { return n > kPieceIds ? n / kHalf + 1 : 0; }
+  __host__ __device__ static int64_t places(int64_t n) { return n > kPieceIds ? n / kHalf + 1 : 0; }
 
   __device__ __forceinline__ int64_t begin(int64_t i) const { return starts[i]; }
   __device__ __forceinline__ int64_t end(int64_t i) const { return starts[i + 1]; }
@@ -125,14 +129,31 @@ inline int lanes_for(int64_t dim, int width) {
   return lanes;
 }
 
+// Lists whose long ones are summed in pieces first. errors: of a lookup, or null.
+template <class Rows, class Start>
+struct PieceJob {
+  Rows rows;
+  PieceLists<Start> lists;
+  const BagErrors* errors;
+
+  __host__ __device__ __forceinline__ int64_t places() const {
+    return lists.lists == 0 ? 0 : PieceLists<Start>::places(lists.n);
+  }
+  __device__ __forceinline__ bool idle(int64_t place) const {
+    if (place >= places()) return true;
+    return errors != nullptr && (errors->offset != 0 || errors->long_bags == 0);
+  }
+};
+
 // The sums of pieces of long lists, a group of threads per place.
 template <int N, class Rows, class Start>
-__global__ void __launch_bounds__(kCheckThreads)
-    sum_pieces_kernel(Rows rows, PieceLists<Start> lists, int64_t places, const BagErrors* errors,
-                      int lanes) {
-  if (errors != nullptr && (errors->first_offset != kNoneBad || errors->long_bags == 0)) return;
+__global__ void __launch_bounds__(kCheckThreads, kGatherBlocks<N>)
+    sum_pieces_kernel(const Several<PieceJob<Rows, Start>> jobs, int lanes) {
   const Group group(lanes);
-  if (group.index >= places) return;
+  const PieceJob<Rows, Start>& job = jobs.of[blockIdx.y];
+  if (job.idle(group.index)) return;
+  const Rows rows = job.rows;
+  const PieceLists<Start> lists = job.lists;
   int64_t first = 0, last = 0;
   lists.ids_at(group.index, first, last);
   if (first == last) return;
@@ -142,13 +163,13 @@ __global__ void __launch_bounds__(kCheckThreads)
 }
 
 // Adds the sums of the pieces of each long list, in the place of its first.
-template <int N, class Start>
+template <int N, class Rows, class Start>
 __global__ void __launch_bounds__(kCheckThreads)
-    join_pieces_kernel(PieceLists<Start> lists, int64_t places, const BagErrors* errors,
-                       int lanes) {
-  if (errors != nullptr && (errors->first_offset != kNoneBad || errors->long_bags == 0)) return;
+    join_pieces_kernel(const Several<PieceJob<Rows, Start>> jobs, int lanes) {
   const Group group(lanes);
-  if (group.index >= places) return;
+  const PieceJob<Rows, Start>& job = jobs.of[blockIdx.y];
+  if (job.idle(group.index)) return;
+  const PieceLists<Start> lists = job.lists;
   const int64_t count = lists.pieces_from(group.index);
   if (count == 0) return;
   float* const sums = lists.pieces + group.index * lists.dim;
@@ -157,24 +178,29 @@ __global__ void __launch_bounds__(kCheckThreads)
   }
 }
 
+// All jobs have the same number of columns.
 template <int N, class Rows, class Start>
-void sum_pieces(const Rows& rows, const PieceLists<Start>& lists, const BagErrors* errors,
-                cudaStream_t stream) {
-  const int64_t places = PieceLists<Start>::places(lists.n);
-  if (places == 0 || lists.lists == 0) return;
+void sum_pieces(std::span<const PieceJob<Rows, Start>> jobs, cudaStream_t stream) {
+  using Job = PieceJob<Rows, Start>;
   constexpr int kSums = N < 4 ? N : 4;  // they are floats, whatever the rows are
-  const auto config = [&](const char* name, int lanes) -> LaunchConfig {
-    return {
-        .grid = grid_for(places, lanes), .block = kCheckThreads, .stream = stream, .name = name};
-  };
-  int lanes = lanes_for(lists.dim, N);
-  check(launch(sum_pieces_kernel<N, Rows, Start>, config("sum_pieces", lanes), rows, lists, places,
-               errors, lanes),
-        "sum_pieces");
-  lanes = lanes_for(lists.dim, kSums);
-  check(launch(join_pieces_kernel<kSums, Start>, config("join_pieces", lanes), lists, places,
-               errors, lanes),
-        "join_pieces");
+  in_portions<Job>(
+      jobs, [](const Job& job) { return job.places(); },
+      [&](const Several<Job>& portion, size_t, unsigned count, int64_t places) {
+        const auto config = [&](const char* name, int lanes) -> LaunchConfig {
+          return {.grid = grid_for(places, lanes, count),
+                  .block = kCheckThreads,
+                  .stream = stream,
+                  .name = name};
+        };
+        int lanes = lanes_for(portion.of[0].lists.dim, N);
+        check(
+            launch(sum_pieces_kernel<N, Rows, Start>, config("sum_pieces", lanes), portion, lanes),
+            "sum_pieces");
+        lanes = lanes_for(portion.of[0].lists.dim, kSums);
+        check(launch(join_pieces_kernel<kSums, Rows, Start>, config("join_pieces", lanes), portion,
+                     lanes),
+              "join_pieces");
+      });
 }
 
 }  // namespace hypertower::cuda

@@ -22,6 +22,7 @@ struct TableRows {
   const int64_t* ids;
   const float* weights;  // null: 1
 
+  TableRows() = default;
   TableRows(const ConstTable& t, const int64_t* row_ids, const float* row_weights)
       : table(static_cast<const char*>(t.data)),
         stride(t.stride),

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -126,6 +127,65 @@ TEST(EmbeddingCuda, BadIdsThrowTheSameTextAsOnTheCpuAndWriteNothing) {
               expected);
     EXPECT_EQ(out.to_host(), std::vector<float>(12, -7.0F));
     EXPECT_EQ(error_of([&] { EmbeddingPlan(10, device.bags(), BadIds::kThrow, kCuda); }), expected);
+  }
+}
+
+// More lookups than one launch takes, of several widths and alignments.
+struct ManyOnDevice {
+  std::vector<Lookup> lookups;
+  std::deque<OnDevice> devices;
+  std::deque<DeviceArray<float>> outs;
+  std::vector<TableLookup> calls;
+  std::vector<PlanInput> plans;
+
+  explicit ManyOnDevice(const std::function<void(size_t, Lookup&)>& change) {
+    for (size_t i = 0; i < 70; ++i) {
+      const std::vector<int64_t> lengths = {static_cast<int64_t>(i % 3), 2, i == 40 ? 300 : 1};
+      lookups.push_back(make_lookup(9, i % 5 == 0 ? 5 : 8, lengths,
+                                    i % 2 == 0 ? Pool::kSum : Pool::kMean, i % 7 == 0,
+                                    static_cast<uint32_t>(i)));
+      change(i, lookups.back());
+    }
+    for (const Lookup& lookup : lookups) {
+      const OnDevice& device = devices.emplace_back(lookup);
+      outs.emplace_back(std::vector<float>(lookup.grad.size(), -7.0F));
+      calls.push_back({device.table_view(),
+                       device.bags(),
+                       lookup.pool,
+                       {outs.back().data(), lookup.num_bags(), lookup.dim}});
+      plans.push_back({lookup.rows, device.bags()});
+    }
+  }
+};
+
+TEST(EmbeddingCuda, ManyTablesInOneCall) {
+  const ManyOnDevice many([](size_t, Lookup&) {});
+  embedding_bag(many.calls, BadIds::kThrow, kCuda);
+  const std::vector<EmbeddingPlan> plans = EmbeddingPlan::make(many.plans, BadIds::kThrow, kCuda);
+  for (size_t i = 0; i < many.lookups.size(); ++i) {
+    EXPECT_EQ(many.outs[i].to_host(), forward(many.lookups[i])) << i;
+    const auto touched = oracle_row_gradient(many.lookups[i]);
+    ASSERT_EQ(plans[i].unique_rows(), static_cast<int64_t>(touched.size())) << i;
+    std::vector<int64_t> rows(touched.size());
+    ASSERT_EQ(cudaMemcpy(rows.data(), plans[i].rows(), rows.size() * 8, cudaMemcpyDeviceToHost),
+              cudaSuccess);
+    size_t at = 0;
+    for (const auto& [row, gradient] : touched) EXPECT_EQ(rows[at++], row) << i;
+  }
+}
+
+TEST(EmbeddingCuda, ABadIdInOneOfManyTablesStopsAll) {
+  const ManyOnDevice many([](size_t i, Lookup& lookup) {
+    if (i == 66) lookup.ids.back() = 9;
+  });
+  const std::string complaint =
+      "feature 'genres': id 9 in bag 2, position 2 is outside the table of 9 rows (valid: 0 to 8); "
+      "map unknown values to a row of their own.";
+  EXPECT_EQ(error_of([&] { embedding_bag(many.calls, BadIds::kThrow, kCuda); }), complaint);
+  EXPECT_EQ(error_of([&] { EmbeddingPlan::make(many.plans, BadIds::kThrow, kCuda); }), complaint);
+  for (const DeviceArray<float>& out : many.outs) {
+    const std::vector<float> got = out.to_host();
+    EXPECT_EQ(got, std::vector<float>(got.size(), -7.0F));
   }
 }
 
