@@ -153,6 +153,10 @@ def main() -> None:
         suite.add("E4", {"peer": "fbgemm", "what": "not installed here"}, None, "x", "higher",
                   False)
     shapes = QUICK if suite.quick else CPU if suite.device == "cpu" else CUDA
+    if suite.device == "cpu":
+        measure_floor(suite, shapes[0])
+        measure_parts(suite)
+    measure_dynamic(suite, shapes[0])
     for shape in shapes:
         for alpha in ALPHAS:
             w = Workload(shape, alpha, suite.device)
@@ -160,10 +164,6 @@ def main() -> None:
             measure_step(suite, w, has_fbgemm)
             del w
             gc.collect()
-    if suite.device == "cpu":
-        measure_floor(suite, shapes[0])
-        measure_parts(suite)
-    measure_dynamic(suite, shapes[0])
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ FIGURES = {"E3": "lookup: the peer's time / ours, huge pages for both",
            "H1": "ids found a second: full table / half full one",
            "L2": "loss over the catalogue: the peer's time / ours",
            "L3": "loss over samples: the peer's time / ours"}
-# Rows of embedding_parts.cpp: 24 bytes an id and two buffers of a sort, 16 each.
+# Rows of embedding_parts.cpp; memory: 24 bytes an id and two buffers of a sort, 16 each.
 PARTS = {"R10": ("≤", 1.02), "R11": ("≤", 0.45), "R14": ("≤", 24.0 + 32.0), "H1": ("≥", 0.85)}
 METHOD = """\
 Every answer was compared with the peer's before it was timed. The two are timed in turns, medians;
@@ -35,8 +35,9 @@ backward and optimizer. torch: `nn.EmbeddingBag(sparse=True)` and `optim.Adagrad
 row-wise form: there ours is timed with both. fbgemm: all tables in one call, fused row-wise
 Adagrad. The floor of a backward pass is the gradient read once, each touched row and the cache line
 of its state read and written once, and what a radix sort of the ids moves, at the rate of reading
-memory, measured before and after by all threads. The loss is forward and backward. A workload of
-the scripts without rows here has not been measured yet."""
+memory, measured before and after by all threads. Rows at random places come at a third of that rate
+(lookups of ours and of torch alike), so about a third is what such a backward pass can reach of the
+floor. Rows without a shape are those of `embedding_parts.cpp`. The loss is forward and backward."""
 
 
 def target(row: Row) -> tuple[str, float] | None:
