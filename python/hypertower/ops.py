@@ -298,7 +298,10 @@ def softmax_loss(queries: Any, columns: Any, target: Any, *, scale: Any = 1.0, l
     row. Returns the loss of each row [B], times `weight` where given.
     """
     if is_tensor(scale):
-        queries, scale = queries * scale, 1.0
+        if not is_tensor(queries) or scale.numel() != 1:
+            raise ArgumentError("scale: expected a number or, with torch queries, a tensor of one "
+                                f"element, got {shown(scale)}.")
+        queries, scale = queries * scale.reshape(()), 1.0
     b = backend_of(queries, columns)
     q, c = b.array(queries, "f32", "queries"), b.array(columns, "f32", "columns")
     need_matrix("queries", q)

@@ -142,7 +142,7 @@ def measure_parts(suite: Suite) -> None:
         better = "higher" if row["id"] == "H1" else "lower"
         unit = "bytes" if row["id"] == "R14" else "x"
         suite.add(row["id"], {"what": "part", "device": suite.device}, row["value"], unit, better,
-                  True, row["seconds"])
+                  row["checked"], row["seconds"])
 
 
 def main() -> None:

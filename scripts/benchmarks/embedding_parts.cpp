@@ -88,6 +88,16 @@ std::vector<float> normal_numbers(int64_t count) {
   return numbers;
 }
 
+void print(const char* id, double value, double seconds, bool checked) {
+  std::printf("{\"id\": \"%s\", \"value\": %.6g, \"seconds\": %.6g, \"checked\": %s}\n", id, value,
+              seconds, checked ? "true" : "false");
+}
+
+[[noreturn]] void wrong(const char* what) {
+  std::fprintf(stderr, "embedding_parts: %s\n", what);
+  std::exit(1);
+}
+
 // R10: a lookup, and the same without the time of the check of ids and offsets that it begins with.
 // R11: a lookup in int8 rows and in float32 rows.
 void lookups(const Sizes& s, int threads) {
@@ -108,23 +118,27 @@ void lookups(const Sizes& s, int threads) {
                   exec);
   };
   look_up(table, out);
+  const std::vector<int64_t>& ids = batches.ids[batches.next];
+  for (int64_t i = 0; i < s.bags * s.dim; ++i) {
+    double sum = 0.0;
+    for (int64_t e = 0; e < s.length; ++e) {
+      sum += double{table.row(ids[i / s.dim * s.length + e])[i % s.dim]};
+    }
+    if (!(std::fabs(out[i] - sum) < 1e-4)) wrong("a lookup is not the sum of its rows");
+  }
   batches.next = 0;
   look_up(int8, got);
   float error = 0.0F;
   for (size_t i = 0; i < out.size(); ++i) error = std::max(error, std::fabs(out[i] - got[i]));
-  if (!(error < 0.03F * static_cast<float>(s.length))) {
-    std::fprintf(stderr, "embedding_parts: int8 rows are off by %g\n", error);
-    std::exit(1);
-  }
+  if (!(error < 0.03F * static_cast<float>(s.length))) wrong("int8 rows are off");
   const std::vector<double> t =
       times_of(s.seconds, {[&] { look_up(table, out); }, [&] { look_up(int8, got); },
                            [&] {
                              const PlanInput input{s.rows, batches.take()};
                              cpu::check_bags({&input, 1}, BadIds::kThrow, threads);
                            }});
-  std::printf("{\"id\": \"R10\", \"value\": %.6g, \"seconds\": %.6g}\n", t[0] / (t[0] - t[2]),
-              t[0]);
-  std::printf("{\"id\": \"R11\", \"value\": %.6g, \"seconds\": %.6g}\n", t[1] / t[0], t[1]);
+  print("R10", t[0] / (t[0] - t[2]), t[0], true);
+  print("R11", t[1] / t[0], t[1], true);
 }
 
 int64_t status_bytes(const char* key) {
@@ -145,14 +159,14 @@ void backward_memory(const Sizes& s, int threads) {
   const Exec exec{.threads = threads};
   std::ofstream("/proc/self/clear_refs") << "5";  // the peak begins anew
   const int64_t before = status_bytes("VmRSS:");
+  if (before < 0) wrong("/proc/self/status does not say how much memory is used");
   const double seconds = seconds_of([&] {
     const EmbeddingPlan plan(s.rows, bags, BadIds::kThrow, exec);
     embedding_backward({table.data(), s.rows, kDim}, {state.data(), s.rows, 1}, {}, plan, bags,
                        Pool::kSum, {grad.data(), bags.bags, kDim}, {}, exec);
   });
   const auto extra = static_cast<double>(status_bytes("VmHWM:") - before);
-  std::printf("{\"id\": \"R14\", \"value\": %.6g, \"seconds\": %.6g}\n",
-              extra / static_cast<double>(bags.n), seconds);
+  print("R14", extra / static_cast<double>(bags.n), seconds, false);
 }
 
 // H1: ids found a second in a table that is full, over those in one that is half full.
@@ -177,12 +191,23 @@ void find_rates(const Sizes& s, int threads) {
     tables.push_back(std::move(table));
   }
   std::vector<int64_t> rows(asked[0].size());
+  for (size_t t = 0; t < tables.size(); ++t) {
+    tables[t].find({asked[t].data(), rows.size()}, rows.data(), threads);
+    const IdTable::Saved saved = tables[t].save();  // ids ascending
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const auto at = std::lower_bound(saved.ids.begin(), saved.ids.end(), asked[t][i]);
+      if (at == saved.ids.end() || *at != asked[t][i] ||
+          saved.rows[at - saved.ids.begin()] != rows[i]) {
+        wrong("an id was found in a row that is not its own");
+      }
+    }
+  }
   const std::vector<double> t =
       times_of(s.seconds, {[&] { tables[0].find(asked[0], rows.data(), threads); },
                            [&] {
                              tables[1].find({asked[1].data(), rows.size()}, rows.data(), threads);
                            }});
-  std::printf("{\"id\": \"H1\", \"value\": %.6g, \"seconds\": %.6g}\n", t[0] / t[1], t[1]);
+  print("H1", t[0] / t[1], t[1], true);
 }
 
 int run(int argc, char** argv) {

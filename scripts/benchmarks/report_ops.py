@@ -35,9 +35,10 @@ backward and optimizer. torch: `nn.EmbeddingBag(sparse=True)` and `optim.Adagrad
 row-wise form: there ours is timed with both. fbgemm: all tables in one call, fused row-wise
 Adagrad. The floor of a backward pass is the gradient read once, each touched row and the cache line
 of its state read and written once, and what a radix sort of the ids moves, at the rate of reading
-memory, measured before and after by all threads. Rows at random places come at a third of that rate
-(lookups of ours and of torch alike), so about a third is what such a backward pass can reach of the
-floor. Rows without a shape are those of `embedding_parts.cpp`. The loss is forward and backward."""
+memory, measured before and after by all threads; rows at random places, which the lookups of all
+read, come at a fifth to a third of that rate. Rows without a shape are those of
+`embedding_parts.cpp`. A star marks rows whose answer was not compared: they are of the same calls.
+The loss is forward and backward."""
 
 
 def target(row: Row) -> tuple[str, float] | None:
@@ -104,7 +105,7 @@ def line(row: Row) -> str:
     return (f"| {row['id']} | {figure_of(row)} | {shape_of(case)} | {case.get('data', '')} | "
             f"{optimizer} | {case.get('peer', '')} | {milliseconds(row['seconds'])} | "
             f"{milliseconds(row['peer_seconds'] or row['floor_seconds'])} | {wanted} | "
-            f"**{row['value']:.3g}** | {verdict} |")
+            f"**{row['value']:.3g}**{'' if row['checked'] else ' *'} | {verdict} |")
 
 
 def page(rows: list[Row]) -> str:

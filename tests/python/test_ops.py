@@ -75,6 +75,17 @@ def test_gradcheck_of_softmax_loss() -> None:
         atol=2e-3, rtol=2e-2)
 
 
+def test_softmax_loss_takes_a_scale_of_one_element() -> None:
+    q, c = torch.randn(5, 6), torch.randn(40, 6)
+    target = torch.randint(0, 40, (5,))
+    want = ops.softmax_loss(q, c, target, scale=0.5)
+    got = ops.softmax_loss(q, c, target, scale=torch.tensor([0.5], dtype=torch.float64))
+    assert torch.equal(got, want)
+    for queries, scale in ((q, torch.ones(5, 1)), (q.numpy(), torch.tensor(0.5))):
+        with pytest.raises(ht.ArgumentError, match="scale: expected a number or, with torch"):
+            ops.softmax_loss(queries, c, target, scale=scale)
+
+
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_ops_in_compiled_functions(backend: str) -> None:
     q, c = torch.randn(8, 16, requires_grad=True), torch.randn(30, 16, requires_grad=True)
