@@ -106,17 +106,17 @@ def measure_floor(suite: Suite, shape: Shape) -> None:
         if alpha in ALPHAS:
             floor = w.step_bytes() / rate
             suite.add("E4", {**case, "what": "time over floor", "optimizer": "rowwise_adagrad"},
-                      seconds[alpha] / floor, "x", "lower", True, seconds[alpha],
+                      seconds[alpha] / floor, "x", "lower", False, seconds[alpha],
                       floor_seconds=floor)
         if alpha in (1.15, float("inf")):
             suite.add("R6", {**case, "what": "time over uniform"}, seconds[alpha] / seconds[0],
-                      "x", "lower", True, seconds[alpha])
+                      "x", "lower", False, seconds[alpha])
     w = Workload(shape, 0, suite.device)
     times = {o: backward_seconds(suite, w, o) for o in OPTIMIZERS}
     slowest, fastest = max(times, key=times.__getitem__), min(times, key=times.__getitem__)
     suite.add("E4", {**w.case, "op": "backward, optimizer", "what": "slowest over fastest",
                      "slowest": slowest, "fastest": fastest},
-              times[slowest] / times[fastest], "x", "lower", True, times[slowest])
+              times[slowest] / times[fastest], "x", "lower", False, times[slowest])
 
 
 def measure_dynamic(suite: Suite, shape: Shape) -> None:
