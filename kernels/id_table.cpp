@@ -4,10 +4,11 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <unordered_map>
+
+#include <hwy/highway.h>
 
 #include "kernels/error.h"
 #include "kernels/id_table_layout.h"
@@ -94,51 +95,74 @@ IdTable::IdTable(const IdTableOptions& options, const Saved& saved) : IdTable(op
   sightings_ = {saved.sightings, saved.sighted};
 }
 
-// Bit k: slot k of the bucket has this digest.
-uint32_t IdTable::matches(int64_t bucket, uint8_t digest) const {
-  uint32_t found = 0;
-  for (int64_t word = 0; word < kBucketRows / 8; ++word) {
-    uint64_t digests;
-    std::memcpy(&digests, digests_.data() + bucket * kBucketRows + word * 8, 8);
-    found |= id_table::matches(digests, digest) << (word * 8);
+// The slots of a bucket that have this digest.
+IdTable::Slots IdTable::matches(int64_t bucket, uint8_t digest) const {
+  namespace hn = hwy::HWY_NAMESPACE;  // of the baseline: 16 bytes are enough
+  const hn::FixedTag<uint8_t, 16> d;
+  const uint8_t* digests = &digests_[bucket * kBucketRows];
+  const auto wanted = hn::Set(d, digest);
+  uint8_t bits[8];  // as many as one store may write
+  Slots slots{bucket * kBucketRows, 0};
+  for (int64_t at = 0; at < kBucketRows; at += 16) {
+    hn::StoreMaskBits(d, hn::Eq(hn::LoadU(d, digests + at), wanted), bits);
+    slots.bits |= (bits[0] | uint32_t{bits[1]} << 8) << at;
   }
-  return found;
+  return slots;
 }
 
-int64_t IdTable::row_of(uint64_t hash, int64_t id) const {
-  const int64_t buckets = rows() / kBucketRows;
-  for (const auto bucket_of : {&id_table::first_bucket, &id_table::second_bucket}) {
-    const int64_t bucket = bucket_of(hash, buckets);
-    for (uint32_t slots = matches(bucket, id_table::digest(hash)); slots != 0; slots &= slots - 1) {
-      const int64_t row = bucket * kBucketRows + std::countr_zero(slots);
-      if (keys_[row] == id) return row;
-    }
+int64_t IdTable::row_among(Slots slots, int64_t id) const {
+  for (; slots.bits != 0; slots.bits &= slots.bits - 1) {
+    const int64_t row = slots.first_row + std::countr_zero(slots.bits);
+    if (keys_[row] == id) return row;
   }
   return -1;
 }
 
+int64_t IdTable::row_of(uint64_t hash, int64_t id) const {
+  const int64_t buckets = rows() / kBucketRows;
+  const uint8_t digest = id_table::digest(hash);
+  const int64_t row = row_among(matches(id_table::first_bucket(hash, buckets), digest), id);
+  if (row >= 0) return row;
+  return row_among(matches(id_table::second_bucket(hash, buckets), digest), id);
+}
+
 // Bound by the latency of memory: two lines of each id, asked for well before they are read.
 void IdTable::find(std::span<const int64_t> ids, int64_t* rows, int threads) const {
-  constexpr int64_t kTogether = 32;
+  constexpr int64_t kTogether = 64;
   const int64_t buckets = this->rows() / kBucketRows;
+  const auto ask_for_digests = [&](int64_t bucket) { prefetch(&digests_[bucket * kBucketRows]); };
+  const auto ask_for_keys = [&](Slots slots) {
+    for (; slots.bits != 0; slots.bits &= slots.bits - 1) {
+      prefetch(&keys_[slots.first_row + std::countr_zero(slots.bits)]);
+    }
+  };
   parallel_for(threads, static_cast<int64_t>(ids.size()), kGrain, [&](int64_t begin, int64_t end) {
     uint64_t hashes[kTogether];
+    Slots slots[kTogether];
+    int64_t left[kTogether];
     for (int64_t at = begin; at < end; at += kTogether) {
       const int64_t count = std::min(kTogether, end - at);
       for (int64_t i = 0; i < count; ++i) {
         hashes[i] = id_table::hash(ids[at + i]);
-        prefetch(&digests_[id_table::first_bucket(hashes[i], buckets) * kBucketRows]);
+        ask_for_digests(id_table::first_bucket(hashes[i], buckets));
       }
       for (int64_t i = 0; i < count; ++i) {
-        const int64_t bucket = id_table::first_bucket(hashes[i], buckets);
-        const uint32_t slots = matches(bucket, id_table::digest(hashes[i]));
-        if (slots != 0) {
-          prefetch(&keys_[bucket * kBucketRows + std::countr_zero(slots)]);
-        } else {
-          prefetch(&digests_[id_table::second_bucket(hashes[i], buckets) * kBucketRows]);
-        }
+        slots[i] = matches(id_table::first_bucket(hashes[i], buckets), id_table::digest(hashes[i]));
+        ask_for_keys(slots[i]);
+        if (slots[i].bits == 0) ask_for_digests(id_table::second_bucket(hashes[i], buckets));
       }
-      for (int64_t i = 0; i < count; ++i) rows[at + i] = row_of(hashes[i], ids[at + i]);
+      int64_t num_left = 0;  // that are not in their first bucket
+      for (int64_t i = 0; i < count; ++i) {
+        rows[at + i] = row_among(slots[i], ids[at + i]);
+        if (rows[at + i] >= 0) continue;
+        slots[i] =
+            matches(id_table::second_bucket(hashes[i], buckets), id_table::digest(hashes[i]));
+        ask_for_keys(slots[i]);
+        left[num_left++] = i;
+      }
+      for (const int64_t i : std::span(left, num_left)) {
+        rows[at + i] = row_among(slots[i], ids[at + i]);
+      }
     }
   });
 }

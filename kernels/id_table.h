@@ -118,7 +118,13 @@ class IdTable {
     int64_t evicted_id = 0;
   };
 
-  uint32_t matches(int64_t bucket, uint8_t digest) const;
+  struct Slots {  // of a bucket
+    int64_t first_row;
+    uint32_t bits;
+  };
+
+  Slots matches(int64_t bucket, uint8_t digest) const;
+  int64_t row_among(Slots slots, int64_t id) const;
   int64_t row_of(uint64_t hash, int64_t id) const;
   void use(int64_t row, int64_t times);
   int64_t free_row(int64_t bucket, int64_t quota) const;

@@ -1,5 +1,6 @@
 #include "kernels/parallel.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -182,6 +183,28 @@ Helpers& all_helpers() {
   return *helpers;
 }
 
+// What compilers call for `#pragma omp parallel` (the ABI of libgomp): body(argument) on each
+// thread of a team, whose caller is one of them.
+using OpenMpParallel = void (*)(void (*body)(void*), void* argument, unsigned threads,
+                                unsigned flags);
+std::atomic<OpenMpParallel> openmp_parallel = nullptr;
+int (*openmp_max_threads)() = nullptr;
+
+// Never asks for a smaller team than others of this process have: OpenMP would end the threads that
+// are too many and make them again for the next one.
+void run_on_openmp_threads(OpenMpParallel parallel, Loop& loop, int64_t threads) {
+  struct Team {
+    Loop& loop;
+    std::atomic<int64_t> places;
+  } team{loop, threads};
+  parallel(
+      [](void* argument) {
+        Team& t = *static_cast<Team*>(argument);
+        if (t.places.fetch_sub(1, std::memory_order_relaxed) > 0) t.loop.work();
+      },
+      &team, static_cast<unsigned>(std::max<int64_t>(threads, openmp_max_threads())), 0);
+}
+
 }  // namespace
 
 void parallel_for(int threads, int64_t count, int64_t grain,
@@ -189,13 +212,31 @@ void parallel_for(int threads, int64_t count, int64_t grain,
   assert(threads >= 1 && grain >= 1);
   if (count <= 0) return;
   Loop loop(count, grain, body);
-  const int64_t wanted = std::min<int64_t>(threads, loop.blocks()) - 1;
-  if (wanted > 0) {
-    all_helpers().run(loop, wanted);
-  } else {
+  const int64_t wanted = std::min<int64_t>(threads, loop.blocks());
+  const OpenMpParallel parallel = openmp_parallel.load(std::memory_order_acquire);
+  if (wanted < 2) {
     loop.work();
+  } else if (parallel != nullptr) {
+    run_on_openmp_threads(parallel, loop, wanted);
+  } else {
+    all_helpers().run(loop, wanted - 1);
   }
   loop.rethrow();
+}
+
+void share_openmp_threads() {
+  static const bool found = [] {
+    void* library = dlopen("libgomp.so.1", RTLD_LAZY | RTLD_NOLOAD);
+    if (library == nullptr) return false;
+    const auto max_threads = reinterpret_cast<int (*)()>(dlsym(library, "omp_get_max_threads"));
+    const auto parallel = reinterpret_cast<OpenMpParallel>(dlsym(library, "GOMP_parallel"));
+    if (max_threads == nullptr || parallel == nullptr) return false;
+    openmp_max_threads = max_threads;
+    openmp_parallel.store(parallel, std::memory_order_release);
+    pthread_atfork(nullptr, nullptr, [] { openmp_parallel = nullptr; });
+    return true;
+  }();
+  static_cast<void>(found);
 }
 
 int hardware_threads() {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/parallel.h"
 #include "trainer/train.h"
 
 namespace {
@@ -143,6 +144,7 @@ void start_again_with_patient_openmp(char** argv) {
 
 int main(int argc, char** argv) {
   start_again_with_patient_openmp(argv);
+  hypertower::share_openmp_threads();
   CLI::App app("Trains a two-tower recommender from an event log and writes a model directory.");
   app.name("hypertower-train");
   app.footer("Settings of the config file and their defaults (--set section.key=value):\n\n" +

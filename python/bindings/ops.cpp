@@ -269,6 +269,7 @@ void bind_softmax_loss(py::module_& m) {
 
 void bind_ops(py::module_& m) {
   m.def("cuda_available", &cuda_available);
+  m.def("share_openmp_threads", &share_openmp_threads);
   bind_topk(m);
   bind_embedding(m);
   bind_softmax_loss(m);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "kernels/parallel.h"
 #include "python/bindings/convert.h"
 #include "trainer/train.h"
 
@@ -117,6 +118,7 @@ PYBIND11_MODULE(_trainer, m) {
   m.doc() = "Compiled part of hypertower that trains: needs torch and pyarrow.";
   py::module_::import("hypertower._core");  // Config, ModelData, Recommender, People live there
   register_errors();
+  hypertower::share_openmp_threads();
   m.def("train", &train_model, py::arg("config"), py::arg("sources"), py::arg("directory"),
         py::arg("observer"), py::arg("threads"));
   m.def("evaluate", &evaluate_model, py::arg("model"), py::arg("events"), py::arg("people"),

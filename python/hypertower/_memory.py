@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from . import _core
 from ._arguments import is_tensor, need_int, need_integers, shown
 from .errors import ArgumentError
 
@@ -87,6 +88,7 @@ class TorchBackend:
     def __init__(self, tensor: Any) -> None:
         import torch
 
+        _core.share_openmp_threads()
         self.torch = torch
         self.device = tensor.device
         self.types = {

@@ -1,6 +1,9 @@
 #include "kernels/parallel.h"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -95,6 +98,43 @@ TEST(ParallelFor, WorksInAProcessMadeByFork) {
 #endif
   EXPECT_EQ(sum_of_loop(3, 100), 4950);
   EXPECT_EXIT(std::exit(sum_of_loop(3, 10) == 45 ? 0 : 1), testing::ExitedWithCode(0), "");
+}
+
+// In a process of its own: nothing takes the threads of OpenMP away again.
+void loop_on_openmp_threads() {
+  share_openmp_threads();
+  std::atomic<int64_t> sum = 0;
+  std::vector<std::jthread> callers;
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&] {
+      for (int round = 0; round < 100; ++round) sum += sum_of_loop(1 + round % 4, 10);
+    });
+  }
+  callers.clear();
+  std::atomic<int64_t> within = 0;
+  parallel_for(4, 8, 1, [&](int64_t, int64_t) { within += sum_of_loop(3, 10); });
+  bool thrown = false;
+  try {
+    parallel_for(3, 100, 1, [](int64_t begin, int64_t) {
+      if (begin >= 17) throw std::runtime_error(std::to_string(begin));
+    });
+  } catch (const std::runtime_error& error) {
+    thrown = error.what() == std::string("17");
+  }
+  const pid_t child = fork();
+  if (child == 0) _exit(sum_of_loop(3, 10) == 45 ? 0 : 1);
+  int status = -1;
+  waitpid(child, &status, 0);
+  std::exit(sum == 4 * 100 * 45 && within == 8 * 45 && thrown && status == 0 ? 0 : 1);
+}
+
+TEST(ParallelFor, RunsOnTheThreadsOfOpenMp) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "ThreadSanitizer does not see how OpenMP's threads wait for each other";
+#endif
+  if (dlopen("libgomp.so.1", RTLD_NOW) == nullptr) GTEST_SKIP() << "there is no libgomp.so.1";
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(loop_on_openmp_threads(), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace
