@@ -10,6 +10,7 @@
 
 #include <hwy/highway.h>
 
+#include "kernels/cpu/prefetch.h"
 #include "kernels/error.h"
 #include "kernels/id_table_layout.h"
 #include "kernels/parallel.h"
@@ -34,10 +35,6 @@ int64_t in_range(const char* what, int64_t value, int64_t high) {
          ", got " + std::to_string(value) + ".");
   }
   return value;
-}
-
-void prefetch(const void* p) {
-  __builtin_prefetch(p, 0, 3);
 }
 
 }  // namespace
@@ -130,10 +127,12 @@ int64_t IdTable::row_of(uint64_t hash, int64_t id) const {
 void IdTable::find(std::span<const int64_t> ids, int64_t* rows, int threads) const {
   constexpr int64_t kTogether = 64;
   const int64_t buckets = this->rows() / kBucketRows;
-  const auto ask_for_digests = [&](int64_t bucket) { prefetch(&digests_[bucket * kBucketRows]); };
+  const auto ask_for_digests = [&](int64_t bucket) {
+    cpu::prefetch_line(&digests_[bucket * kBucketRows]);
+  };
   const auto ask_for_keys = [&](Slots slots) {
     for (; slots.bits != 0; slots.bits &= slots.bits - 1) {
-      prefetch(&keys_[slots.first_row + std::countr_zero(slots.bits)]);
+      cpu::prefetch_line(&keys_[slots.first_row + std::countr_zero(slots.bits)]);
     }
   };
   parallel_for(threads, static_cast<int64_t>(ids.size()), kGrain, [&](int64_t begin, int64_t end) {

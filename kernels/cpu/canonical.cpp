@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/prefetch.h"
 #include "kernels/topk_key.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -65,7 +66,7 @@ HWY_NOINLINE void score_rows(const double* queries, MatrixView<const float> item
   for (int64_t i = 0; i < count; ++i) {
     if (i + kAhead < count) {
       const float* next = row(i + kAhead);
-      for (int64_t j = 0; j < items.cols; j += 16) __builtin_prefetch(next + j);
+      for (int64_t j = 0; j < items.cols; j += 16) prefetch_line(next + j);
     }
     score_row<kQueries>(queries, stride, row(i), items.cols, scores + i * kQueries);
   }

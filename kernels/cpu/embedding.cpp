@@ -138,8 +138,9 @@ void sum_pieces_of(const Rows& rows, const LongList& list, int64_t dim, float* p
 }
 
 // For the lists that begin in [begin, end) of the work: the sum of each, written to target(list),
-// then done(list). `pieces` has the sums of the pieces of the long ones.
-template <class Rows, class Start, class Target, class Done>
+// then done(list, sum). `pieces` has the sums of the pieces of the long ones. kInPlace: a list of
+// one row is not copied, its sum is the row itself.
+template <bool kInPlace, class Rows, class Start, class Target, class Done>
 HWY_INLINE void sum_lists(const Rows& rows, const Lists<Start>& lists,
                           const std::vector<LongList>& longs, const float* pieces, int64_t dim,
                           int64_t begin, int64_t end, const Target& target, const Done& done) {
@@ -149,6 +150,13 @@ HWY_INLINE void sum_lists(const Rows& rows, const Lists<Start>& lists,
   std::vector<float> scratch;  // only lists of several pieces need it
   for (int64_t i = first; i < last; ++i) {
     const int64_t from = lists.begin(i), to = lists.end(i);
+    if constexpr (kInPlace) {
+      if (to - from == 1) {
+        rows.prefetch(from + kPrefetchDistance);
+        done(i, rows.row(from));
+        continue;
+      }
+    }
     if (to - from <= kPieceIds) {
       gather_reduce(rows, from, to, dim, target(i));
     } else {
@@ -161,7 +169,7 @@ HWY_INLINE void sum_lists(const Rows& rows, const Lists<Start>& lists,
         sum_in_pieces(rows, from, to, dim, target(i), scratch.data());
       }
     }
-    done(i);
+    done(i, target(i));
   }
 }
 
@@ -191,10 +199,10 @@ void forward_bags(const TableLookup& lookup, bool may_be_bad, const std::vector<
   const Lists<int64_t> bags{lookup.bags.offsets, lookup.bags.bags};
   const int64_t dim = lookup.table.cols;
   with_table_rows(lookup, may_be_bad, [&](const auto& rows) HWY_ATTR {
-    sum_lists(
+    sum_lists<false>(
         rows, bags, longs, pieces, dim, begin, end,
         [&](int64_t b) HWY_ATTR { return lookup.out.data + b * lookup.out.ld; },
-        [&](int64_t b) HWY_ATTR {
+        [&](int64_t b, const float*) HWY_ATTR {
           const int64_t length = bags.end(b) - bags.begin(b);
           if (lookup.pool != Pool::kMean || length < 2) return;
           float* sum = lookup.out.data + b * lookup.out.ld;
@@ -231,14 +239,14 @@ void update_runs(const TableUpdate& update, const RunGradients& g,
   with_optimizer(update.table, update.state0, update.state1, update.step,
                  [&](const auto& optimizer) HWY_ATTR {
                    with_gradient_rows(g, [&](const auto& rows) HWY_ATTR {
-                     sum_lists(
+                     sum_lists<!std::remove_cvref_t<decltype(rows)>::kScaled>(
                          rows, runs, longs, pieces, g.grad.cols, begin, end,
                          [&](int64_t) HWY_ATTR { return sum.data(); },
-                         [&](int64_t run) HWY_ATTR {
+                         [&](int64_t run, const float* total) HWY_ATTR {
                            if (run + kAhead < g.plan.runs) {
                              optimizer.prefetch(g.plan.row[run + kAhead]);
                            }
-                           optimizer.apply(g.plan.row[run], sum.data());
+                           optimizer.apply(g.plan.row[run], total);
                          });
                    });
                  });
@@ -249,9 +257,10 @@ void gradient_runs(const RunGradients& g, MatrixView<float> row_grad,
                    int64_t end) {
   const Lists<int32_t> runs{g.plan.run_start, g.plan.runs};
   with_gradient_rows(g, [&](const auto& rows) HWY_ATTR {
-    sum_lists(
+    sum_lists<false>(
         rows, runs, longs, pieces, g.grad.cols, begin, end,
-        [&](int64_t run) HWY_ATTR { return row_grad.data + run * row_grad.ld; }, [](int64_t) {});
+        [&](int64_t run) HWY_ATTR { return row_grad.data + run * row_grad.ld; },
+        [](int64_t, const float*) {});
   });
 }
 

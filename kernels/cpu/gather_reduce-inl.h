@@ -17,8 +17,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "hwy/cache_control.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/row_format-inl.h"
 #include "kernels/embedding_backend.h"
 
@@ -29,13 +29,12 @@ namespace hn = hwy::HWY_NAMESPACE;
 // A row is asked for this many ids before it is summed: the latency of memory at a few ns per id.
 inline constexpr int64_t kPrefetchDistance = 16;
 
-// Must be inlined: GCC drops calls of a function that only prefetches, as one without effects.
 HWY_INLINE void prefetch_row(const void* row, int64_t bytes) {
   constexpr int64_t kLine = 64;
   constexpr int64_t kMaxLines = 16;  // beyond that the hardware follows the stream itself
   const auto* first = static_cast<const char*>(row);
   const int64_t end = HWY_MIN(bytes, kMaxLines * kLine);
-  for (int64_t at = 0; at < end; at += kLine) hwy::Prefetch(first + at);
+  for (int64_t at = 0; at < end; at += kLine) prefetch_line(first + at);
 }
 
 // Calls body(tag, column) for full vectors, then for ever narrower ones up to `dim`.
@@ -135,7 +134,7 @@ HWY_INLINE float dot(const float* a, const E* b, int64_t dim, float scale = 1.0F
                      float bias = 0.0F) {
   const hn::ScalableTag<float> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto sum = hn::Zero(d);
+  auto sum = hn::Zero(d), more = hn::Zero(d);  // two chains of additions
   int64_t c = 0;
   const auto product = [&](auto tag, int64_t at, auto so_far) HWY_ATTR {
     auto value = load_row(tag, b + at);
@@ -144,8 +143,15 @@ HWY_INLINE float dot(const float* a, const E* b, int64_t dim, float scale = 1.0F
     }
     return hn::MulAdd(hn::LoadU(tag, a + at), value, so_far);
   };
-  for (; c + lanes <= dim; c += lanes) sum = product(d, c, sum);
-  float total = hn::GetLane(hn::SumOfLanes(d, sum));
+  for (; c + 2 * lanes <= dim; c += 2 * lanes) {
+    sum = product(d, c, sum);
+    more = product(d, c + lanes, more);
+  }
+  if (c + lanes <= dim) {
+    sum = product(d, c, sum);
+    c += lanes;
+  }
+  float total = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum, more)));
   const hn::CappedTag<float, 1> one;
   for (; c < dim; ++c) total = hn::GetLane(product(one, c, hn::Set(one, total)));
   return total;

@@ -73,7 +73,7 @@ class RowWiseAdagrad {
 
   HWY_INLINE void prefetch(int64_t row) const {
     rows_.prefetch(row);
-    hwy::Prefetch(sum_.row(row));
+    prefetch_line(sum_.row(row));
   }
 
   HWY_INLINE void apply(int64_t row, const float* g) const {

@@ -12,7 +12,7 @@ from .errors import HypertowerError
 def load_trainer() -> ModuleType:
     """The compiled trainer, after torch and pyarrow, whose libraries it uses."""
     if "torch" not in sys.modules:  # OpenMP reads it when it is loaded; why: trainer/main.cpp
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     for name in ("torch", "pyarrow"):
         try:
             __import__(name)

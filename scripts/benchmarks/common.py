@@ -49,11 +49,14 @@ def commit() -> str:
     return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
 
 
+WARM_SECONDS = 0.01  # how long threads of OpenMP may spin on after their work
+
+
 def time_pair(ours: Callable[[], Any], peer: Callable[[], Any], device: str,
-              seconds: float) -> tuple[float, float]:
-    """Median seconds of each, measured in turns so that a busy neighbour disturbs both alike. In
-    its turn each runs a few times and the first does not count: it finds the other's data in the
-    caches and, for a while, the other's threads awake (those of OpenMP spin on after their work).
+              seconds: float, *, prepare: bool = False) -> tuple[float, float]:
+    """Median seconds of each, measured in turns so that a busy neighbour disturbs both alike. What
+    a turn does first does not count, a call at least: it finds the other's data in the caches and
+    the other's threads awake. `prepare`: what the two return is timed, not they.
     """
     if device == "cuda":
         import torch
@@ -64,6 +67,8 @@ def time_pair(ours: Callable[[], Any], peer: Callable[[], Any], device: str,
             pass
 
     def once(function: Callable[[], Any]) -> float:
+        if prepare:
+            function = function()
         synchronize()
         start = time.perf_counter()
         function()
@@ -75,7 +80,10 @@ def time_pair(ours: Callable[[], Any], peer: Callable[[], Any], device: str,
     end = time.perf_counter() + seconds
     while len(times[0]) < 6 or time.perf_counter() < end:
         for function, taken in zip((ours, peer), times, strict=True):
+            begun = time.perf_counter()
             once(function)
+            while time.perf_counter() < begun + WARM_SECONDS:
+                once(function)
             taken += [once(function) for _ in range(3)]
     return median(times[0]), median(times[1])
 
@@ -107,10 +115,13 @@ class Suite:
         self._machine, self._commit = machine(self.device), commit()
 
     def speed_up(self, row_id: str, case: Row, ours: Callable[[], Any], peer: Callable[[], Any],
-                 check: Callable[[Any, Any], None]) -> None:
-        """Compares the two answers, then times both; `check` raises where the answers differ."""
+                 check: Callable[[Any, Any], None],
+                 timed: tuple[Callable[[], Any], Callable[[], Any]] | None = None) -> None:
+        """Compares the two answers, then times both; `check` raises where the answers differ.
+        `timed`: what return the calls that are timed instead."""
         check(ours(), peer())
-        seconds, peer_seconds = time_pair(ours, peer, self.device, self.seconds)
+        seconds, peer_seconds = time_pair(*(timed or (ours, peer)), self.device, self.seconds,
+                                          prepare=timed is not None)
         self.add(row_id, {**case, "what": "time", "device": self.device}, peer_seconds / seconds,
                  "x", "higher", True, seconds, peer_seconds)
 

@@ -10,15 +10,19 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "kernels/cpu/bag_check.h"
+#include "kernels/cpu/prefetch.h"
 #include "kernels/embedding.h"
+#include "kernels/embedding_backend.h"
 #include "kernels/huge_buffer.h"
 #include "kernels/id_table.h"
+#include "kernels/parallel.h"
 
 namespace hypertower {
 namespace {
@@ -169,6 +173,51 @@ void backward_memory(const Sizes& s, int threads) {
   print("R14", extra / static_cast<double>(bags.n), seconds, false);
 }
 
+// E4: plan and backward pass, over the plan and a loop that does nothing but read and write the
+// plan's rows and states in place.
+void backward_over_touching(const Sizes& s, int threads) {
+  HugeBuffer rows(static_cast<size_t>(s.rows * s.dim) * sizeof(float)),
+      states(static_cast<size_t>(s.rows) * sizeof(float));
+  const Table table(reinterpret_cast<float*>(rows.data()), s.rows, s.dim);
+  const MatrixView<float> state(reinterpret_cast<float*>(states.data()), s.rows, 1);
+  const std::vector<float> grad = normal_numbers(s.bags * s.dim);
+  Batches batches(s.rows, s.bags, s.length);
+  const Exec exec{.threads = threads};
+  std::vector<double> planning, stepping, touching;
+  double spent = 0.0;
+  while (planning.size() < 5 || spent < s.seconds) {
+    const Bags bags = batches.take();
+    std::unique_ptr<EmbeddingPlan> plan;
+    planning.push_back(seconds_of(
+        [&] { plan = std::make_unique<EmbeddingPlan>(s.rows, bags, BadIds::kThrow, exec); }));
+    stepping.push_back(seconds_of([&] {
+      embedding_backward(table, state, {}, *plan, bags, Pool::kSum, {grad.data(), bags.bags, s.dim},
+                         {}, exec);
+    }));
+    const EmbeddingPlan::Data& data = plan->data();
+    touching.push_back(seconds_of([&] {
+      parallel_for(threads, data.runs, 2048, [&](int64_t begin, int64_t end) {
+        constexpr int64_t kAhead = 8, kLine = 64;
+        for (int64_t run = begin; run < end; ++run) {
+          if (run + kAhead < data.runs) {
+            const int64_t row = data.row[run + kAhead];
+            for (int64_t at = 0; at < table.stride; at += kLine) {
+              cpu::prefetch_line(table.row(row) + at);
+            }
+            cpu::prefetch_line(state.row(row));
+          }
+          auto* row = reinterpret_cast<float*>(table.row(data.row[run]));
+          for (int64_t c = 0; c < s.dim; ++c) row[c] *= 0.5F;
+          *state.row(data.row[run]) += 1.0F;
+        }
+      });
+    }));
+    spent += planning.back() + stepping.back() + touching.back();
+  }
+  const double plan = median(planning), step = median(stepping), touch = median(touching);
+  print("E4", (plan + step) / (plan + touch), plan + step, false);
+}
+
 // H1: ids found a second in a table that is full, over those in one that is half full.
 void find_rates(const Sizes& s, int threads) {
   std::vector<IdTable> tables;
@@ -221,6 +270,7 @@ int run(int argc, char** argv) {
                             : Sizes{1'000'000, 4096, 20, 128, 1 << 23, 1 << 22, 3.0};
   lookups(sizes, threads);
   backward_memory(sizes, threads);
+  backward_over_touching(sizes, threads);
   find_rates(sizes, threads);
   return 0;
 }

@@ -1,5 +1,6 @@
 """The same tables in hypertower, torch and FBGEMM: `look_up` answers the next batch by table,
-`step` trains on it and answers the rows of every table."""
+`step` trains on it and answers the rows of every table, `backward` returns the part of a step that
+follows the lookup."""
 
 from __future__ import annotations
 
@@ -46,12 +47,10 @@ class Hypertower:
             return self._forward()
 
     def step(self) -> Vectors:
-        vectors = list(self._forward().values())
-        torch.autograd.backward(vectors, [self._w.gradient] * len(vectors))
+        self.backward()()
         return self.rows()
 
     def backward(self) -> Callable[[], None]:
-        """The backward pass alone of the next batch."""
         vectors = list(self._forward().values())
         return lambda: torch.autograd.backward(vectors, [self._w.gradient] * len(vectors))
 
@@ -79,11 +78,18 @@ class Torch:
             return self._forward()
 
     def step(self) -> Vectors:
-        vectors = list(self._forward().values())
-        torch.autograd.backward(vectors, [self._w.gradient] * len(vectors))
-        self._rule.step()
-        self._rule.zero_grad()
+        self.backward()()
         return {n: self._bags[n].weight.detach() for n in self._w.names}
+
+    def backward(self) -> Callable[[], None]:
+        vectors = list(self._forward().values())
+
+        def run() -> None:
+            torch.autograd.backward(vectors, [self._w.gradient] * len(vectors))
+            self._rule.step()
+            self._rule.zero_grad()
+
+        return run
 
 
 class Fbgemm:
@@ -124,9 +130,13 @@ class Fbgemm:
         return dict(zip(self._w.names, out.split(self._w.shape.dim, 1), strict=True))
 
     def step(self) -> Vectors:
-        out = self._forward()
-        out.backward(self._w.gradient.repeat(1, self._w.shape.tables))
+        self.backward()()
         return dict(zip(self._w.names, self._tables.split_embedding_weights(), strict=True))
+
+    def backward(self) -> Callable[[], None]:
+        out = self._forward()
+        gradient = self._w.gradient.repeat(1, self._w.shape.tables)
+        return lambda: out.backward(gradient)
 
 
 def close(ours: Vectors, peer: Vectors) -> None:
