@@ -8,7 +8,8 @@
 //                    w_hj   = kind weight_j * exp(-decay_h * age rank_j), rank 0 = the latest
 //                    q'  = bilinear head(s, context), linear in s                          [t]
 //                    q   = [q' / temperature, 1]                                           [d]
-//   score            <q, v_i>, the logit of the softmax that training fits
+//   score            <q, v_i>, the logit of the softmax that training fits; answers add what
+//                    followers.h says of the latest items of the history
 //
 // field_f: id features = mean of the table's rows; number = linear map of the piecewise-linear
 // encoding; vector = linear map. Context fields have c numbers each, are concatenated and pass

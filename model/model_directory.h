@@ -2,6 +2,7 @@
 //   manifest.json         format version, schema, architecture, metrics, checksums, fingerprint
 //   weights.safetensors   tower tensors, vocabularies, quantile edges
 //   items.safetensors     ids, vectors, attributes
+//   followers.safetensors what people take after what, where that is of use
 //   golden.json           requests with expected answers, checked at every load
 //   people.jsonl          only with_history: features and events of known people
 // Format in model/README.md. Written to a temporary name beside the target, fsynced, renamed; an
@@ -19,6 +20,7 @@
 #include "model/encoder.h"
 #include "model/features.h"
 #include "model/index.h"
+#include "model/memory.h"
 #include "model/value.h"
 
 namespace hypertower {
@@ -44,6 +46,7 @@ struct ModelData {
   Weights weights;
   Catalogue catalogue;
   MappedTiles tiles = {};  // of catalogue.vectors, when read from a directory that has them
+  Memory memory = {};
   bool user_ids_are_integers = false;  // ids go out as they came in
   bool item_ids_are_integers = false;
   bool exclude_seen_by_default = false;                // derived from the data: repeats are rare

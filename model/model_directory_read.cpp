@@ -76,6 +76,7 @@ T member(const std::string& path, const json& j, const char* key) {
   bool fits = value.is_string();
   if constexpr (std::is_same_v<T, bool>) fits = value.is_boolean();
   if constexpr (std::is_same_v<T, int64_t>) fits = value.is_number_integer();
+  if constexpr (std::is_same_v<T, float>) fits = value.is_number();
   if (!fits) broken(path, quoted(key) + " has the wrong type: " + json_word(value));
   return value.get<T>();
 }
@@ -240,6 +241,19 @@ Catalogue read_items(const ListedFile& listed_file, const std::string& manifest_
   return catalogue;
 }
 
+Followers read_followers(const ListedFile& listed_file, int64_t num_items) {
+  const auto file = listed_file.tensors();
+  const std::span<const int64_t> offsets = file->int64s("offsets", {-1});
+  const std::span<const int32_t> items = file->int32s("items", {-1});
+  const std::span<const float> shares = file->floats("shares", {-1});
+  Followers followers{{offsets.begin(), offsets.end()},
+                      {items.begin(), items.end()},
+                      {shares.begin(), shares.end()},
+                      file->floats("strength", {1})[0]};
+  check_followers(followers, num_items);
+  return followers;
+}
+
 std::vector<Golden> read_golden(const ListedFile& file) {
   const std::string& path = file.path;
   const json j = parse(path, file.text());
@@ -290,6 +304,12 @@ ModelData read_once(const std::string& folder) {
   model.exclude_seen_by_default = member<bool>(path, manifest, "exclude_seen_by_default");
   model.metrics = child(path, manifest, "metrics");
   model.training = child(path, manifest, "training");
+  if (manifest.contains("habits")) {
+    const json& habits = child(path, manifest, "habits");
+    model.memory.habits = {
+        member<float>(path, habits, "weight"), member<float>(path, habits, "scale"),
+        member<float>(path, habits, "fading"), list<float>(path, habits, "match")};
+  }
   model.data_fingerprint = member<std::string>(path, manifest, "data_fingerprint");
   const bool has_index = child(path, manifest, "files").contains(model_files::kIndex);
   const ListedFile index = has_index ? listed(folder, manifest, model_files::kIndex) : ListedFile{};
@@ -315,6 +335,13 @@ ModelData read_once(const std::string& folder) {
       model.tiles = read_index_file(
           tiles,
           {catalogue.vectors.data(), static_cast<int64_t>(catalogue.ids.size()), catalogue.dim});
+    });
+  }
+  if (manifest["files"].contains(model_files::kFollowers)) {
+    const ListedFile followers = listed(folder, manifest, model_files::kFollowers);
+    naming(followers.path, [&] {
+      model.memory.followers =
+          read_followers(followers, static_cast<int64_t>(model.catalogue.ids.size()));
     });
   }
   naming(golden.path, [&] { model.golden = read_golden(golden); });

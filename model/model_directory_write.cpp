@@ -67,6 +67,18 @@ void write_items(const Catalogue& catalogue, const std::string& path) {
   writer.write(path);
 }
 
+void write_followers(const Followers& followers, const std::string& path) {
+  SafetensorsWriter writer;
+  writer.add("offsets", {static_cast<int64_t>(followers.offsets.size())},
+             std::span<const int64_t>(followers.offsets));
+  writer.add("items", {static_cast<int64_t>(followers.items.size())},
+             std::span<const int32_t>(followers.items));
+  writer.add("shares", {static_cast<int64_t>(followers.shares.size())},
+             std::span<const float>(followers.shares));
+  writer.add("strength", {1}, std::span<const float>(&followers.strength, 1));
+  writer.write(path);
+}
+
 json record_json(const Record& record) {
   json object = json::object();
   for (const auto& [name, value] : record) object[name] = value_to_json(value);
@@ -126,6 +138,12 @@ json manifest_of(const ModelData& model) {
                    {"metrics", model.metrics},
                    {"training", model.training},
                    {"data_fingerprint", model.data_fingerprint}};
+  if (model.memory.habits.on()) {
+    manifest["habits"] = {{"weight", model.memory.habits.weight},
+                          {"scale", model.memory.habits.scale},
+                          {"fading", model.memory.habits.fading},
+                          {"match", model.memory.habits.match}};
+  }
   if (!model.people.empty()) manifest["people"] = model.people.size();
   return manifest;
 }
@@ -139,6 +157,10 @@ void write_files(const ModelData& model, const std::string& folder) {
   if (write_index_file({items.vectors.data(), static_cast<int64_t>(items.ids.size()), items.dim},
                        folder + "/" + model_files::kIndex)) {
     files.emplace_back(model_files::kIndex);
+  }
+  if (model.memory.followers.on()) {
+    files.emplace_back(model_files::kFollowers);
+    write_followers(model.memory.followers, folder + "/" + model_files::kFollowers);
   }
   write_file(folder + "/" + model_files::kGolden, golden_text(model.golden));
   if (!model.people.empty()) {
@@ -195,9 +217,9 @@ void check_replaceable(const fs::path& target, const std::string& path) {
 
 // What people put beside a model (logs, notes) stays when the model is replaced.
 void keep_other_files(const fs::path& old_model, const fs::path& target) {
-  static const std::set<std::string> kOurs = {model_files::kManifest, model_files::kWeights,
-                                              model_files::kItems,    model_files::kIndex,
-                                              model_files::kGolden,   model_files::kPeople};
+  static const std::set<std::string> kOurs = {
+      model_files::kManifest,  model_files::kWeights, model_files::kItems, model_files::kIndex,
+      model_files::kFollowers, model_files::kGolden,  model_files::kPeople};
   for (const auto& entry : fs::directory_iterator(old_model)) {
     const std::string name = entry.path().filename();
     if (!kOurs.contains(name)) fs::rename(entry.path(), target / name);

@@ -11,7 +11,8 @@ namespace hypertower::model_files {
 inline constexpr const char* kManifest = "manifest.json";
 inline constexpr const char* kWeights = "weights.safetensors";
 inline constexpr const char* kItems = "items.safetensors";
-inline constexpr const char* kIndex = "index.safetensors";  // of large catalogues
+inline constexpr const char* kIndex = "index.safetensors";          // of large catalogues
+inline constexpr const char* kFollowers = "followers.safetensors";  // where they are of use
 inline constexpr const char* kGolden = "golden.json";
 inline constexpr const char* kPeople = "people.jsonl";
 

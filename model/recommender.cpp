@@ -12,12 +12,14 @@
 namespace hypertower {
 namespace {
 
-// What the towers read of a batch of requests, with stored people filled in.
+// What a batch of requests says, with stored people filled in.
 struct Inputs {
-  std::vector<Record> users;
-  std::vector<std::optional<double>> times;
+  Batch users, context;  // encoded
   HistoryBatch history;
   std::vector<std::vector<int64_t>> seen;  // rows of all items of the history, with repeats
+  // With habits, the latest events of each request, and their contexts.
+  std::vector<std::vector<PastEvent>> past;
+  Batch past_contexts;
 };
 
 double now() {
@@ -94,59 +96,102 @@ void check_request(const FeatureSpace& features, const Request& request) {
   }
 }
 
-Inputs resolve(const FeatureSpace& features, const ItemIndex& index,
+// Fields that this schema has: a stored event may be older than the schema.
+Record known_fields(const Schema& schema, const Record& context) {
+  Record known;
+  for (const auto& field : context) {
+    if (schema.find(Group::kContext, field.first) != nullptr) known.push_back(field);
+  }
+  return known;
+}
+
+Inputs resolve(const Encoder& encoder, const ItemIndex& index, bool with_past,
                std::span<const Request> requests, const PeopleSource* people) {
   static const std::vector<HistoryEvent> kNothing;
+  const FeatureSpace& features = encoder.features();
   const Schema& schema = features.schema();
   Inputs in;
+  std::vector<Record> users, past_contexts;
+  std::vector<std::optional<double>> times, past_times;
   const double moment = now();
   for (size_t r = 0; r < requests.size(); ++r) {
     const Request& request = requests[r];
     std::optional<Person> person;
     if (people != nullptr && request.user) person = people->find(*request.user);
-    in.users.push_back(merge(schema, person, request.features));
-    in.times.push_back(request.time.value_or(moment));
+    users.push_back(merge(schema, person, request.features));
+    times.push_back(request.time.value_or(moment));
     try {
       check_request(features, request);
     } catch (const Error& e) {
       rethrow(e, place_of(requests, r));
     }
-    const std::vector<HistoryEvent>& events =
-        request.history ? *request.history : (person ? person->history : kNothing);
     std::vector<int64_t>& seen = in.seen.emplace_back();
     std::vector<float> weights;
-    for (const HistoryEvent& event : events) {
+    std::vector<const HistoryEvent*> events;
+    for (const HistoryEvent& event :
+         request.history ? *request.history : (person ? person->history : kNothing)) {
       const int64_t row = index.row(event.item);
       if (row < 0) continue;
       seen.push_back(row);
       weights.push_back(static_cast<float>(kind_weight(schema, event.kind)));
+      events.push_back(&event);
     }
-    const auto end = static_cast<int64_t>(weights.size());
+    const auto end = static_cast<int64_t>(events.size());
     const auto begin = end - std::min(end, schema.history_length);
     in.history.items.insert(in.history.items.end(), seen.begin() + begin, seen.begin() + end);
     in.history.weights.insert(in.history.weights.end(), weights.begin() + begin, weights.end());
     in.history.offsets.push_back(static_cast<int64_t>(in.history.items.size()));
+    std::vector<PastEvent>& past = in.past.emplace_back();
+    for (int64_t e = with_past ? std::max<int64_t>(0, end - Habits::kEvents) : end; e < end; ++e) {
+      const auto k = static_cast<size_t>(e);
+      past.push_back({seen[k], weights[k], static_cast<int64_t>(past_contexts.size())});
+      past_contexts.push_back(known_fields(schema, events[k]->context));
+      past_times.push_back(events[k]->time);
+    }
   }
+  const auto place = [&](size_t r) { return place_of(requests, r); };
+  std::vector<const Record*> records;
+  for (const Record& user : users) records.push_back(&user);
+  in.users = encode_group(features, Group::kUser, records, {}, place);
+  records.clear();
+  for (const Request& request : requests) records.push_back(&request.context);
+  in.context = encode_group(features, Group::kContext, records, times, place);
+  records.clear();
+  for (const Record& context : past_contexts) records.push_back(&context);
+  in.past_contexts = features.encode(Group::kContext, records, past_times);
   return in;
 }
 
 // [n, dim]
 std::vector<float> queries_of(const Encoder& encoder, const ItemIndex& index, const Inputs& in,
-                              std::span<const Request> requests, const Exec& exec) {
-  std::vector<const Record*> users, contexts;
-  for (const Record& user : in.users) users.push_back(&user);
-  for (const Request& request : requests) contexts.push_back(&request.context);
-  const auto place = [&](size_t r) { return place_of(requests, r); };
-  const FeatureSpace& features = encoder.features();
-  const Batch user_batch = encode_group(features, Group::kUser, users, {}, place);
-  const Batch context = encode_group(features, Group::kContext, contexts, in.times, place);
-  const auto rows = static_cast<int64_t>(requests.size());
+                              const Exec& exec) {
+  const int64_t rows = in.users.rows;
   std::vector<float> states(static_cast<size_t>(rows * encoder.width()));
   const MatrixView<float> state(states.data(), rows, encoder.width());
-  encoder.encode_state(user_batch, in.history, index.vectors(), state, exec);
+  encoder.encode_state(in.users, in.history, index.vectors(), state, exec);
   std::vector<float> vectors(static_cast<size_t>(rows * encoder.dim()));
-  encoder.encode_query(state, context, {vectors.data(), rows, encoder.dim()}, exec);
+  encoder.encode_query(state, in.context, {vectors.data(), rows, encoder.dim()}, exec);
   return vectors;
+}
+
+// What the memory adds to the scores of request `r`.
+ScoreDeltas deltas_of(const Memory& memory, const Inputs& in, size_t r) {
+  const auto& [followers, habits] = memory;
+  ScoreDeltas deltas;
+  if (followers.on()) {
+    const auto begin = static_cast<size_t>(in.history.offsets[r]);
+    const auto count = static_cast<size_t>(in.history.offsets[r + 1]) - begin;
+    deltas = followers.of(std::span(in.history.items).subspan(begin, count),
+                          std::span(in.history.weights).subspan(begin, count));
+    for (auto& pair : deltas) pair.second = followers.delta(pair.second);
+  }
+  if (habits.on()) {
+    const ScoreDeltas own =
+        habits.deltas(in.past[r], in.past_contexts, in.context, static_cast<int64_t>(r));
+    deltas.insert(deltas.end(), own.begin(), own.end());
+    add_up(deltas);
+  }
+  return deltas;
 }
 
 // Masks of the filters of one call; equal filters are compiled once.
@@ -219,6 +264,8 @@ Recommender::Recommender(ModelData model)
                                        std::to_string(encoder_.id_rows()) + " items of " +
                                        std::to_string(encoder_.dim()) + ")");
   }
+  check_followers(model_.memory.followers, index_.size());
+  check_habits(model_.memory.habits, encoder_.features().group(Group::kContext).size());
   check_golden(*this, model_.golden);
 }
 
@@ -237,8 +284,8 @@ std::vector<Answer> Recommender::recommend(std::span<const Request> requests,
                                            const RecommendOptions& options,
                                            const PeopleSource* people, const Exec& exec) const {
   check_k(options.k);
-  const Inputs in = resolve(encoder_.features(), index_, requests, people);
-  const std::vector<float> vectors = queries_of(encoder_, index_, in, requests, exec);
+  const Inputs in = resolve(encoder_, index_, model_.memory.habits.on(), requests, people);
+  const std::vector<float> vectors = queries_of(encoder_, index_, in, exec);
   const bool exclude_seen = options.exclude_seen.value_or(model_.exclude_seen_by_default);
   const auto dim = static_cast<size_t>(index_.dim());
   Masks masks(index_, options.where);
@@ -259,6 +306,7 @@ std::vector<Answer> Recommender::recommend(std::span<const Request> requests,
       query.exclude.insert(query.exclude.end(), in.seen[r].begin(), in.seen[r].end());
     }
     sort_unique(query.exclude);
+    query.adjust = deltas_of(model_.memory, in, r);
     answers[r].eligible = count_eligible(index_, query);
   }
   std::vector<std::vector<Hit>> hits = index_.search(queries, options.k, exec);
@@ -268,8 +316,8 @@ std::vector<Answer> Recommender::recommend(std::span<const Request> requests,
 
 std::vector<float> Recommender::encode_query(std::span<const Request> requests,
                                              const PeopleSource* people, const Exec& exec) const {
-  const Inputs in = resolve(encoder_.features(), index_, requests, people);
-  return queries_of(encoder_, index_, in, requests, exec);
+  const Inputs in = resolve(encoder_, index_, false, requests, people);
+  return queries_of(encoder_, index_, in, exec);
 }
 
 std::vector<float> Recommender::encode_items(std::span<const std::string> ids,
@@ -348,13 +396,23 @@ std::vector<float> Recommender::score(std::span<const Request> requests,
     }
     for (const std::string& id : list) rows.push_back(index_.row(id));
   }
-  const std::vector<float> queries = encode_query(requests, people, exec);
+  const Inputs in = resolve(encoder_, index_, model_.memory.habits.on(), requests, people);
+  const std::vector<float> queries = queries_of(encoder_, index_, in, exec);
   std::vector<float> scores(rows.size());
   const auto n = static_cast<int64_t>(requests.size());
   const auto width = static_cast<int64_t>(m);
   if (scores.empty()) return scores;
   score_pairs({queries.data(), n, index_.dim()}, index_.vectors(), {rows.data(), n, width},
               {scores.data(), n, width}, exec);
+  for (size_t r = 0; r < requests.size(); ++r) {
+    const ScoreDeltas deltas = deltas_of(model_.memory, in, r);
+    for (size_t j = r * m; j < (r + 1) * m; ++j) {
+      const auto found =
+          std::lower_bound(deltas.begin(), deltas.end(), rows[j],
+                           [](const auto& pair, int64_t row) { return pair.first < row; });
+      if (found != deltas.end() && found->first == rows[j]) scores[j] += found->second;
+    }
+  }
   return scores;
 }
 

@@ -32,7 +32,8 @@ CatalogueIndex::CatalogueIndex(const at::Tensor& items) : items_(items.contiguou
   }
 }
 
-at::Tensor CatalogueIndex::best(const at::Tensor& queries, const SeenItems& seen, int64_t k) const {
+at::Tensor CatalogueIndex::best(const at::Tensor& queries, const SeenItems& seen,
+                                const Adjustments& adjust, int64_t k) const {
   const int64_t rows = queries.size(0);
   const auto device = queries.device();
   at::Tensor ids = at::empty({rows, k}, at::dtype(at::kLong).device(device));
@@ -41,11 +42,19 @@ at::Tensor CatalogueIndex::best(const at::Tensor& queries, const SeenItems& seen
   at::Tensor status = at::empty({rows}, at::dtype(at::kInt).device(device));
   const at::Tensor exclude = to_tensor(seen.items, device);
   const at::Tensor offsets = to_tensor(seen.offsets, device);
+  const at::Tensor adjusted = to_tensor(adjust.items, device);
+  const at::Tensor deltas = to_tensor(adjust.deltas, device);
+  const at::Tensor adjust_offsets = to_tensor(adjust.offsets, device);
   TopKInput in;
   in.queries = view(queries);
   in.k = k;
   if (!seen.items.empty()) {
     in.exclude = {exclude.const_data_ptr<int64_t>(), offsets.const_data_ptr<int64_t>(), rows};
+  }
+  if (!adjust.items.empty()) {
+    in.adjust = {adjusted.const_data_ptr<int64_t>(), adjust_offsets.const_data_ptr<int64_t>(),
+                 rows};
+    in.adjust_delta = deltas.const_data_ptr<float>();
   }
   TopKOutput out;
   out.ids = {ids.data_ptr<int64_t>(), rows, k};

@@ -9,6 +9,7 @@
 
 #include "kernels/topk_device_index.h"
 #include "kernels/topk_index.h"
+#include "trainer/adjustments.h"
 #include "trainer/histories.h"
 
 namespace hypertower {
@@ -28,7 +29,8 @@ class CatalogueIndex {
   const at::Tensor& items() const { return items_; }
   // Ids [rows, k] of the best items per query [rows, d], without those seen, on the CPU; -1 behind
   // the last where fewer are allowed.
-  at::Tensor best(const at::Tensor& queries, const SeenItems& seen, int64_t k) const;
+  at::Tensor best(const at::Tensor& queries, const SeenItems& seen, const Adjustments& adjust,
+                  int64_t k) const;
 
  private:
   at::Tensor items_;

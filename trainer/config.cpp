@@ -78,6 +78,10 @@ void visit_training(Config& c, Visitor&& visit) {
         "first item vectors: from which items follow each other, or noise");
   visit("start_scale", c.start_scale, Limits{.low = 1e-6, .high = 10},
         "standard deviation of the first item vectors");
+  visit("followers", c.followers, Limits{.words = {"auto", "off"}},
+        "raise items that follow the latest ones; auto: as strongly as validation events ask for");
+  visit("habits", c.habits, Limits{.words = {"auto", "off"}},
+        "raise what people did at such moments; auto: where repeats are usual and it helps");
   visit("refit", c.refit, kAny, "train again on train + valid for the best number of epochs");
   visit("seed", c.seed, kCount, "same seed, same machine: same bits");
   visit("threads", c.threads, kCount, "CPU threads, 0 = one per core");

@@ -43,6 +43,8 @@ struct TrainingConfig {
   double context_dropout = 0.1;
   double moment_dropout = 0.1;
   std::string item_start = "svd";
+  std::string followers = "auto";
+  std::string habits = "auto";
   double start_scale = 0.02;
   bool refit = true;
   int64_t seed = 0;

@@ -112,7 +112,32 @@ at::Tensor torch_query(TwoTower& towers, const TrainingInputs& inputs, const at:
       .contiguous();
 }
 
-std::vector<Person> people_of(const TrainingInputs& inputs, bool with_test) {
+// What the context of an event says, as far as training knows the values; habits read it.
+Record context_of(const Dataset& data, int64_t event) {
+  Record context;
+  const auto features = data.features.group(Group::kContext);
+  for (size_t f = 0; f < features.size(); ++f) {
+    const Feature& feature = features[f].feature;
+    const FeatureColumn& column = data.events.context.columns[f];
+    if (feature.from_time != TimePart::kNone || column.values.empty()) continue;
+    const std::vector<std::string>& known = features[f].vocabulary.values();
+    std::vector<std::string> texts;
+    for (int64_t at = column.offsets[static_cast<size_t>(event)];
+         at < column.offsets[static_cast<size_t>(event) + 1]; ++at) {
+      const auto value = static_cast<size_t>(column.values[static_cast<size_t>(at)]);
+      if (value < known.size()) texts.push_back(known[value]);
+    }
+    if (texts.empty()) continue;
+    if (feature.kind == FeatureKind::kCategory) {
+      context.emplace_back(feature.name, texts.front());
+    } else {
+      context.emplace_back(feature.name, std::move(texts));
+    }
+  }
+  return context;
+}
+
+std::vector<Person> people_of(const TrainingInputs& inputs, const ExportOptions& options) {
   const Dataset& data = inputs.data;
   std::vector<Person> people;
   for (int64_t u = 0; u < data.users.size(); ++u) {
@@ -121,11 +146,12 @@ std::vector<Person> people_of(const TrainingInputs& inputs, bool with_test) {
     person.features = data.user_records[static_cast<size_t>(u)];
     for (const int64_t row : inputs.histories.events_of(u)) {
       const auto e = static_cast<size_t>(row);
-      if (!with_test && data.events.part[e] == Part::kTest) continue;
+      if (!options.people_of_test && data.events.part[e] == Part::kTest) continue;
       HistoryEvent event;
       event.item = data.items.ids()[static_cast<size_t>(data.events.item[e])];
       if (!data.kinds.empty()) event.kind = data.kinds[static_cast<size_t>(data.events.kind[e])];
       if (!data.events.time.empty()) event.time = data.events.time[e];
+      if (options.memory.habits.on()) event.context = context_of(data, row);
       person.history.push_back(std::move(event));
     }
     people.push_back(std::move(person));
@@ -148,6 +174,7 @@ ModelData export_model(TwoTower& towers, const TrainingInputs& inputs,
   model.item_ids_are_integers = data.items.all_integers();
   model.exclude_seen_by_default = options.exclude_seen;
   model.data_fingerprint = data.fingerprint;
+  model.memory = options.memory;
 
   // The vectors that serving would compute itself.
   const Encoder encoder(model.architecture, model.features, model.weights);
@@ -175,7 +202,7 @@ ModelData export_model(TwoTower& towers, const TrainingInputs& inputs,
     check_parity(concat("query of golden request ", g), query.const_data_ptr<float>(),
                  model.golden[g].query.data(), dim);
   }
-  model.people = people_of(inputs, options.people_of_test);
+  model.people = people_of(inputs, options);
   return model;
 }
 

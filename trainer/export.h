@@ -13,6 +13,7 @@ struct ExportOptions {
   bool exclude_seen = false;
   uint64_t seed = 0;           // of the golden requests
   bool people_of_test = true;  // whether people's histories hold the events of the test part
+  Memory memory = {};
 };
 
 // Weights, catalogue (vectors, attributes), people and golden answers; metrics and training are

@@ -20,7 +20,7 @@ std::vector<int64_t> HardNegatives::mine(std::span<const int64_t> events) {
   towers_.train();
   SeenItems seen;
   if (exclude_seen_) seen = seen_items(inputs_.histories, events);
-  const at::Tensor ids = index_->best(queries, seen, per_row_);
+  const at::Tensor ids = index_->best(queries, seen, {}, per_row_);
   const auto* first = ids.const_data_ptr<int64_t>();
   std::vector<int64_t> items(first, first + ids.numel());
   std::sort(items.begin(), items.end());

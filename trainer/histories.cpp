@@ -60,6 +60,16 @@ HistoryRows Histories::of(std::span<const int64_t> event_rows) const {
   return out;
 }
 
+std::vector<int64_t> Histories::latest(int64_t event, int64_t most) const {
+  std::vector<int64_t> rows;
+  walk_back(event, [&](size_t earlier) {
+    rows.push_back(static_cast<int64_t>(earlier));
+    return static_cast<int64_t>(rows.size()) < most;
+  });
+  std::reverse(rows.begin(), rows.end());
+  return rows;
+}
+
 void Histories::seen(int64_t event, std::vector<int64_t>& out) const {
   out.clear();
   walk_back(event, [&](size_t earlier) {

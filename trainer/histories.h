@@ -30,6 +30,8 @@ class Histories {
 
   void append(int64_t event, HistoryRows& out) const;
   HistoryRows of(std::span<const int64_t> event_rows) const;
+  // Rows of the latest events of the history, at most `most`, oldest first.
+  std::vector<int64_t> latest(int64_t event, int64_t most) const;
   // Distinct items of the whole history of the event (not cut to `length`), ascending.
   void seen(int64_t event, std::vector<int64_t>& out) const;
   bool has_seen(int64_t event, int64_t item) const;

@@ -10,10 +10,12 @@
 #include "model/architecture.h"
 #include "trainer/baselines.h"
 #include "trainer/config.h"
+#include "trainer/count_followers.h"
 #include "trainer/dataset.h"
 #include "trainer/evaluate.h"
 #include "trainer/export.h"
 #include "trainer/fit.h"
+#include "trainer/fit_memory.h"
 #include "trainer/histories.h"
 #include "trainer/random.h"
 #include "trainer/text.h"
@@ -163,6 +165,38 @@ void tell_of_vocabularies(const nlohmann::json& vocabularies, TrainObserver& obs
   }
 }
 
+// What of the memory is worth its place on the validation events; nothing without any.
+Memory fit_memory(TwoTower& towers, const TrainingInputs& inputs, std::span<const int64_t> valid,
+                  const TrainingConfig& config, bool exclude_seen, TrainObserver& observer) {
+  Memory memory;
+  if (valid.empty()) return memory;
+  const auto told = [&](const Worth& worth) {
+    return concat(": on validation events the gain is ", worth.with, ", without it ",
+                  worth.without);
+  };
+  if (config.followers != "off") {
+    const Dataset& data = inputs.data;
+    memory.followers = count_followers(data.events, inputs.histories, data.users.size(),
+                                       data.items.size(), Part::kTrain);
+    const Worth worth = choose_strength(towers, inputs, valid, exclude_seen, memory);
+    observer.on_message(
+        memory.followers.on()
+            ? concat("What follows the latest items of a history is raised with strength ",
+                     memory.followers.strength, told(worth), " (training.followers).")
+            : "Raising what follows the latest items of a history is of no use here "
+              "(training.followers).");
+  }
+  if (config.habits != "off" && !exclude_seen) {
+    const Worth worth = fit_habits(towers, inputs, valid, memory);
+    observer.on_message(memory.habits.on()
+                            ? concat("What people did before at moments like theirs is raised",
+                                     told(worth), " (training.habits).")
+                            : "Raising what people did before is of no use here "
+                              "(training.habits).");
+  }
+  return memory;
+}
+
 TrainResult train_on(const Dataset& data, const Architecture& architecture,
                      const TrainerConfig& config, at::Device device, StageTimer& timer,
                      TrainObserver& observer) {
@@ -185,6 +219,9 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
   timer.end("train");
   nlohmann::json epochs = fit.epochs;
   const int64_t best_epoch = fit.best_epoch;
+  Memory memory =
+      fit_memory(*fit.towers, inputs, task.valid, config.training, exclude_seen, observer);
+  timer.end("memory");
   const bool refit = config.training.refit && !valid_rows.empty() && !fit.stopped;
   if (refit) {
     task.stage = "refit";
@@ -202,13 +239,25 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
   const Part last = refit ? Part::kValid : Part::kTrain;
   result.report = {{"counts", data.counts}, {"epochs", epochs}, {"best_epoch", best_epoch}};
   if (!fit.vocabularies.empty()) result.report["vocabularies"] = fit.vocabularies;
+  if (memory.followers.on() && last != Part::kTrain) {
+    const float strength = memory.followers.strength;
+    memory.followers =
+        count_followers(data.events, histories, data.users.size(), data.items.size(), last);
+    memory.followers.strength = strength;
+  }
+  result.report["memory"] = {{"followers", memory.followers.strength},
+                             {"habits", memory.habits.weight},
+                             {"scale", memory.habits.scale},
+                             {"fading", memory.habits.fading},
+                             {"match", memory.habits.match}};
   result.report["baselines"] = nlohmann::json::object();
   result.report["test"] = nlohmann::json::object();
   if (test_rows.empty()) {
     observer.on_message("No test events: nothing is reported beyond the validation.");
   } else {
     result.report["test"] =
-        evaluate_towers(*fit.towers, inputs, test_rows, config.evaluation.k, exclude_seen).metrics;
+        evaluate_towers(*fit.towers, inputs, test_rows, config.evaluation.k, exclude_seen, memory)
+            .metrics;
     timer.end("evaluate");
     if (config.evaluation.baselines) {
       result.report["baselines"] = measure_baselines(inputs, config, test_rows, exclude_seen, last);
@@ -219,7 +268,8 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
   result.model = export_model(*fit.towers, inputs,
                               {.exclude_seen = exclude_seen,
                                .seed = static_cast<uint64_t>(config.training.seed),
-                               .people_of_test = config.data.split != "given"});
+                               .people_of_test = config.data.split != "given",
+                               .memory = std::move(memory)});
   timer.end("export");
   result.report["seconds"] = timer.report();
   result.report["settings"] = config.to_json();

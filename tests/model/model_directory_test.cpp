@@ -25,6 +25,13 @@ ModelData whole_model(uint64_t seed = 1) {
   RandomModelOptions options;
   options.seed = seed;
   ModelData model = random_model(options);
+  model.memory.followers.offsets.resize(model.catalogue.ids.size() + 1, 2);
+  model.memory.followers.offsets.front() = 0;
+  model.memory.followers.items = {1, 2};
+  model.memory.followers.shares = {0.5F, 0.25F};
+  model.memory.followers.strength = 100.0F;
+  model.memory.habits = {2.0F, 1.5F, 0.25F,
+                         std::vector<float>(model.features.group(Group::kContext).size(), 0.75F)};
   model.golden = make_golden(model, 8, seed);
   Person person;
   person.user = "ann";
@@ -62,6 +69,14 @@ void expect_equal(const ModelData& a, const ModelData& b) {
     EXPECT_EQ(a.catalogue.attributes[i].codes, b.catalogue.attributes[i].codes);
     EXPECT_EQ(a.catalogue.attributes[i].numbers.size(), b.catalogue.attributes[i].numbers.size());
   }
+  EXPECT_EQ(a.memory.followers.offsets, b.memory.followers.offsets);
+  EXPECT_EQ(a.memory.followers.items, b.memory.followers.items);
+  EXPECT_EQ(a.memory.followers.shares, b.memory.followers.shares);
+  EXPECT_EQ(a.memory.followers.strength, b.memory.followers.strength);
+  EXPECT_EQ(a.memory.habits.weight, b.memory.habits.weight);
+  EXPECT_EQ(a.memory.habits.scale, b.memory.habits.scale);
+  EXPECT_EQ(a.memory.habits.fading, b.memory.habits.fading);
+  EXPECT_EQ(a.memory.habits.match, b.memory.habits.match);
   ASSERT_EQ(a.golden.size(), b.golden.size());
   for (size_t i = 0; i < a.golden.size(); ++i) {
     EXPECT_EQ(request_to_json(a.golden[i].request), request_to_json(b.golden[i].request));
@@ -96,7 +111,7 @@ TEST(ModelDirectory, RoundTrip) {
   const ModelData model = whole_model();
   write_model_directory(model, dir / "runs/first/");
   EXPECT_EQ(entries(dir / "runs"), 1U);
-  EXPECT_EQ(entries(dir / "runs/first"), 5U);
+  EXPECT_EQ(entries(dir / "runs/first"), 6U);
   expect_equal(read_model_directory(dir / "runs/first"), model);
 }
 
