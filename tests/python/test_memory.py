@@ -62,7 +62,7 @@ def test_what_people_do_at_such_an_hour_comes_first(tmp_path: Path) -> None:
             np.testing.assert_array_equal(again.score(request, [list(ids[0])]), scores)
             usual = np.bincount(own[i::len(HOURS)]).argmax()
             right += int(usual) in {int(x) for x in ids[0]}
-    assert right >= 0.9 * 20 * len(HOURS)
+    assert right >= 0.8 * 20 * len(HOURS)
     # What has been had can still be left out.
     fresh = {"user": "7", "context": {"hour": 8}, "time": 21 * DAY}
     seen = {int(i) for i in events["item"][events["user"] == 7]}
