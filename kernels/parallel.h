@@ -17,8 +17,9 @@ void parallel_for(int threads, int64_t count, int64_t grain,
                   const std::function<void(int64_t begin, int64_t end)>& body);
 
 // From now on loops run on the threads of GNU OpenMP where this process has it loaded, as it does
-// with torch. Those stay awake for milliseconds after a loop of torch, and would keep the processors
-// from threads of ours. A child made by fork() goes back to ours: OpenMP's do not survive that.
+// with torch. Those stay awake for milliseconds after a loop of torch, and would keep the
+// processors from threads of ours. A child made by fork() goes back to ours: OpenMP's do not
+// survive that.
 void share_openmp_threads();
 
 // Threads that the machine runs at once; at least 1.
