@@ -194,7 +194,8 @@ class Recommender:
         return out[:, 0] if flat and len(requests) else out
 
     def encode_query(self, requests: Sequence[Request]) -> np.ndarray:
-        """Query vectors, float32 [n, dim]: what is multiplied with item vectors."""
+        """Query vectors, float32 [n, dim]: what is multiplied with item vectors. Scores add what
+        the model remembers of a history."""
         return self._fitted().encode_query(_requests(requests), self._people, self._threads)
 
     def encode_item(self, items: Source | Sequence[Id | Mapping[str, Any]]) -> np.ndarray:
