@@ -10,10 +10,9 @@ namespace hypertower {
 
 using ScoreDeltas = std::vector<std::pair<int64_t, float>>;
 
-// Orders by item; those of one item are added up in the order in which they stood.
+// Orders by item; those of one item are added up, the least first.
 inline void add_up(ScoreDeltas& deltas) {
-  std::stable_sort(deltas.begin(), deltas.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(deltas.begin(), deltas.end());
   size_t kept = 0;
   for (size_t i = 0; i < deltas.size(); ++i) {
     if (kept > 0 && deltas[kept - 1].first == deltas[i].first) {
