@@ -9,7 +9,7 @@
 //                    q'  = bilinear head(s, context), linear in s                          [t]
 //                    q   = [q' / temperature, 1]                                           [d]
 //   score            <q, v_i>, the logit of the softmax that training fits; answers add what
-//                    followers.h says of the latest items of the history
+//                    followers.h and habits.h say of the history
 //
 // field_f: id features = mean of the table's rows; number = linear map of the piecewise-linear
 // encoding; vector = linear map. Context fields have c numbers each, are concatenated and pass

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "kernels/error.h"
@@ -49,6 +50,9 @@ void check_habits(const Habits& habits, size_t context_features) {
   check("the scale", habits.scale);
   check("the fading", habits.fading);
   for (const float m : habits.match) check("a match", m);
+  constexpr float kMost = 64.0F;  // exp() of it is far from the range of a float
+  check("the room for matches, whose sum may be 64,",
+        kMost - std::accumulate(habits.match.begin(), habits.match.end(), 0.0F));
   if (habits.on() && habits.match.size() != context_features) {
     throw Error(ErrorKind::kModel, "habits: " + std::to_string(habits.match.size()) +
                                        " matches, the schema has " +

@@ -6,7 +6,7 @@
 //
 // where r_j is how many events came after j, and a context field is alike when the request and the
 // event both give it and it has the same values: categories, time parts among them. The numbers are
-// fitted after the towers (trainer/fit_habits.h). Retrieval stays exact: the second term is not
+// fitted after the towers (trainer/fit_memory.h). Retrieval stays exact: the second term is not
 // zero for at most kEvents items of a request, whose scores are adjusted (kernels/topk.h).
 //
 // A plain value, thread-safe to share.
@@ -42,7 +42,7 @@ struct Habits {
                      int64_t moment) const;
 };
 
-// Whether field `f` of two records is alike.
+// Whether a field, of which these are the columns, is alike in two records.
 bool alike(const FeatureColumn& a, int64_t row_a, const FeatureColumn& b, int64_t row_b);
 
 // Error(kModel) in one sentence: numbers that are not finite or below zero, or not one per feature.

@@ -71,8 +71,7 @@ double rank_gain(const at::Tensor& scores, const Adjustments& adjust,
   parallel_for(at::get_num_threads(), all.size(0), 8, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const auto i = static_cast<size_t>(r);
-      const auto first = adjust.offsets.size() > 1 ? adjust.offsets[i] : 0;
-      const auto last = adjust.offsets.size() > 1 ? adjust.offsets[i + 1] : 0;
+      const int64_t first = adjust.offsets[i], last = adjust.offsets[i + 1];
       gains[i] =
           row_gain({all.const_data_ptr<float>() + r * n, static_cast<size_t>(n)}, targets[i],
                    std::span(adjust.items)

@@ -16,12 +16,13 @@ constexpr size_t kBlock = 256;
 // Calls visit(block of events, their scores of the whole catalogue by the towers).
 template <class Visit>
 void for_each_block(TwoTower& towers, const TrainingInputs& inputs, std::span<const int64_t> events,
-                    const SeenItems* no_seen, const Visit& visit) {
+                    bool exclude_seen, const Visit& visit) {
   const at::NoGradGuard no_grad;
   const at::Tensor items = encode_catalogue(towers, inputs);
   for (size_t begin = 0; begin < events.size(); begin += kBlock) {
     const auto block = events.subspan(begin, std::min(kBlock, events.size() - begin));
-    const SeenItems seen = no_seen != nullptr ? *no_seen : seen_items(inputs.histories, block);
+    SeenItems seen;
+    if (exclude_seen) seen = seen_items(inputs.histories, block);
     visit(block, all_scores(encode_queries(towers, inputs, items, block), items, seen));
   }
 }
@@ -73,6 +74,7 @@ at::Tensor tensor(const std::vector<int64_t>& values) {
 // shares, log p = log s_target + delta_target - log(1 + sum over slots of s (exp(delta) - 1)).
 Habits most_likely(const Pasts& pasts, const std::vector<size_t>& fields, size_t context_features) {
   constexpr int kSteps = 200;
+  constexpr double kMostAlike = 20;  // sum of all matches
   const auto events = static_cast<int64_t>(pasts.slot.size());
   const auto slots = static_cast<int64_t>(pasts.row.size());
   const auto width = static_cast<int64_t>(fields.size());
@@ -97,6 +99,9 @@ Habits most_likely(const Pasts& pasts, const std::vector<size_t>& fields, size_t
     optimizer.zero_grad();
     loss.backward();
     optimizer.step();
+    // Where the fields tell repeats perfectly, their matches would grow until exp() overflows.
+    const at::NoGradGuard no_grad;
+    if (width > 0) logs.slice(0, 3).clamp_max_(std::log(kMostAlike / static_cast<double>(width)));
   }
   const at::Tensor p = at::exp(logs).detach();
   const float* value = p.const_data_ptr<float>();
@@ -110,9 +115,8 @@ Habits most_likely(const Pasts& pasts, const std::vector<size_t>& fields, size_t
 Worth choose_strength(TwoTower& towers, const TrainingInputs& inputs,
                       std::span<const int64_t> events, bool exclude_seen, Memory& memory) {
   constexpr float kStrengths[] = {0, 25, 50, 100, 200, 400, 800};
-  const SeenItems none;
   std::vector<double> gains(std::size(kStrengths), 0.0);
-  for_each_block(towers, inputs, events, exclude_seen ? nullptr : &none,
+  for_each_block(towers, inputs, events, exclude_seen,
                  [&](std::span<const int64_t> block, const at::Tensor& scores) {
                    const std::vector<int64_t> targets = targets_of(inputs, block);
                    for (size_t s = 0; s < gains.size(); ++s) {
@@ -143,10 +147,9 @@ Worth fit_habits(TwoTower& towers, const TrainingInputs& inputs, std::span<const
     (n % 2 == 0 ? fitted : judged).push_back(events[i]);
   }
 
-  const SeenItems none;
   Pasts pasts;
   for_each_block(
-      towers, inputs, fitted, &none, [&](std::span<const int64_t> block, const at::Tensor& scores) {
+      towers, inputs, fitted, false, [&](std::span<const int64_t> block, const at::Tensor& scores) {
         const at::Tensor all =
             adjusted_scores(scores, adjustments(memory, inputs, block)).cpu().contiguous();
         const at::Tensor log_z = at::logsumexp(all, 1);
@@ -160,7 +163,7 @@ Worth fit_habits(TwoTower& towers, const TrainingInputs& inputs, std::span<const
   if (pasts.target_slot.empty() || judged.empty()) return worth;
   Memory with = memory;
   with.habits = most_likely(pasts, fields, features.size());
-  for_each_block(towers, inputs, judged, &none,
+  for_each_block(towers, inputs, judged, false,
                  [&](std::span<const int64_t> block, const at::Tensor& scores) {
                    const std::vector<int64_t> targets = targets_of(inputs, block);
                    worth.without += rank_gain(scores, adjustments(memory, inputs, block), targets);

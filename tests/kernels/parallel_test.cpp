@@ -103,6 +103,11 @@ TEST(ParallelFor, WorksInAProcessMadeByFork) {
 // In a process of its own: nothing takes the threads of OpenMP away again.
 void loop_on_openmp_threads() {
   share_openmp_threads();
+  const auto in_parallel =
+      reinterpret_cast<int (*)()>(dlsym(dlopen("libgomp.so.1", RTLD_NOW), "omp_in_parallel"));
+  std::atomic<int64_t> on_openmp = 0;
+  parallel_for(2, 10, 1, [&](int64_t, int64_t) { on_openmp += in_parallel() != 0 ? 1 : 0; });
+  if (on_openmp != 10) std::exit(2);
   std::atomic<int64_t> sum = 0;
   std::vector<std::jthread> callers;
   for (int i = 0; i < 4; ++i) {

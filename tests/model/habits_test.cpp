@@ -73,6 +73,10 @@ TEST(Habits, RefuseNumbersThatNobodyFits) {
               check_habits({NAN, 1.0F, 0.0F, {}}, 0);
             }).message.find("the weight"),
             std::string::npos);
+  EXPECT_NE(caught([] {
+              check_habits({1.0F, 1.0F, 0.0F, {60.0F, 60.0F}}, 2);
+            }).message.find("may be 64"),
+            std::string::npos);
 }
 
 TEST(Habits, RaiseWhatStoredPeopleDidAtSuchMoments) {

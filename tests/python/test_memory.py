@@ -54,15 +54,21 @@ def test_what_people_do_at_such_an_hour_comes_first(tmp_path: Path) -> None:
     again = ht.Recommender.from_pretrained(tmp_path / "model")
     right = 0
     for u in range(20):
-        own = events["item"][events["user"] == u]
+        mine = events["user"] == u
+        own, times = events["item"][mine], events["time"][mine]
         for i, hour_now in enumerate(HOURS):
-            request = [{"user": str(u), "context": {"hour": hour_now}, "time": 21 * DAY}]
+            past = 9 * len(HOURS) + i  # events before this hour of the last day
+            history = [{"item": int(item), "time": int(time)}
+                       for item, time in zip(own[:past], times[:past], strict=True)]
+            request = [{"history": history, "context": {"hour": hour_now},
+                        "time": int(times[past])}]
             ids, scores = rec.recommend(request, k=3)
             np.testing.assert_array_equal(again.recommend(request, k=3)[0], ids)
             np.testing.assert_array_equal(again.score(request, [list(ids[0])]), scores)
-            usual = np.bincount(own[i::len(HOURS)]).argmax()
-            right += int(usual) in {int(x) for x in ids[0]}
-    assert right >= 0.8 * 20 * len(HOURS)
+            right += int(ids[0][0]) == np.bincount(own[i::len(HOURS)]).argmax()
+    assert right >= 0.9 * 20 * len(HOURS)
+    stored = [{"user": "3", "context": {"hour": 9}, "time": 21 * DAY}]
+    np.testing.assert_array_equal(again.recommend(stored)[1], rec.recommend(stored)[1])
     # What has been had can still be left out.
     fresh = {"user": "7", "context": {"hour": 8}, "time": 21 * DAY}
     seen = {int(i) for i in events["item"][events["user"] == 7]}
