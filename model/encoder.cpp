@@ -10,6 +10,7 @@
 #include "kernels/finite_rows.h"
 #include "kernels/parallel.h"
 #include "kernels/topk.h"
+#include "model/history_transformer.h"
 
 namespace hypertower {
 namespace {
@@ -70,9 +71,13 @@ std::map<std::string, std::vector<int64_t>> expected_shapes(const Architecture& 
       {"item.id.weight", {-1, t}},
       {"item.bias.weight", {-1, 1}},
       {"query.bias", {t}},
-      {"history.log_decay", {a.history_pools}},
-      {"history.mix", {a.history_pools, t, t}},
   };
+  if (a.history == HistoryEncoder::kTransformer) {
+    shapes.merge(transformer_shapes(a, features.schema()));
+  } else {
+    shapes["history.log_decay"] = {a.history_pools};
+    shapes["history.mix"] = {a.history_pools, t, t};
+  }
   const auto add_group = [&](Group g, int64_t width) {
     for (const FittedFeature& f : features.group(g)) {
       shapes[tensor_name(f.feature)] =
@@ -98,6 +103,9 @@ std::map<std::string, std::vector<int64_t>> expected_shapes(const Architecture& 
 void check_weights(const Architecture& architecture, const FeatureSpace& features,
                    const Weights& weights) {
   const auto finite = [](float x) { return std::isfinite(x); };
+  if (architecture.history == HistoryEncoder::kAuto) {
+    broken("the architecture does not say how histories are read (pools or transformer)");
+  }
   if (architecture.head == Head::kBilinear && features.group(Group::kContext).empty()) {
     broken("the architecture has a bilinear head, but the schema has no context features");
   }
@@ -239,11 +247,15 @@ void Encoder::encode_state(const Batch& users, const HistoryBatch& history,
   for (size_t i = 0; i < features.size(); ++i) {
     encode_field(features[i], users.columns[i], /*accumulate=*/true, state, exec);
   }
-  if (!history.items.empty()) add_history(history, item_vectors, state, exec);
+  if (architecture_.history == HistoryEncoder::kTransformer) {
+    transform_histories(architecture_, weights_, history, item_vectors, state, exec);
+  } else if (!history.items.empty()) {
+    add_pools(history, item_vectors, state, exec);
+  }
 }
 
-void Encoder::add_history(const HistoryBatch& history, MatrixView<const float> item_vectors,
-                          MatrixView<float> state, const Exec& exec) const {
+void Encoder::add_pools(const HistoryBatch& history, MatrixView<const float> item_vectors,
+                        MatrixView<float> state, const Exec& exec) const {
   const MatrixView<const float> directions(item_vectors.data, item_vectors.rows, width(),
                                            item_vectors.ld);
   const SharedArray<float>& log_decay = tensor("history.log_decay").data;

@@ -30,11 +30,12 @@ void check_weights(const Architecture& architecture, const FeatureSpace& feature
                    const Weights& weights);
 
 // Histories of a batch of requests as rows of the item matrix, oldest first; unknown items are
-// already left out and only the latest schema.history_length events kept. weights = kind weights,
-// one per event.
+// already left out and only the latest schema.history_length events kept. Per event its kind's
+// weight and row (kind_row).
 struct HistoryBatch {
   std::vector<int64_t> items;
   std::vector<float> weights;
+  std::vector<int64_t> kinds;
   std::vector<int64_t> offsets{0};
 };
 
@@ -67,8 +68,8 @@ class Encoder {
   // Writes or adds the field's vector of every row to `out`.
   void encode_field(const FittedFeature& feature, const FeatureColumn& column, bool accumulate,
                     MatrixView<float> out, const Exec& exec) const;
-  void add_history(const HistoryBatch& history, MatrixView<const float> item_vectors,
-                   MatrixView<float> state, const Exec& exec) const;
+  void add_pools(const HistoryBatch& history, MatrixView<const float> item_vectors,
+                 MatrixView<float> state, const Exec& exec) const;
 
   Architecture architecture_;
   FeatureSpace features_;

@@ -8,6 +8,7 @@
 #include "kernels/topk.h"
 #include "model/event_check.h"
 #include "model/golden.h"
+#include "model/history_transformer.h"
 
 namespace hypertower {
 namespace {
@@ -127,6 +128,7 @@ Inputs resolve(const Encoder& encoder, const ItemIndex& index, bool with_past,
     }
     std::vector<int64_t>& seen = in.seen.emplace_back();
     std::vector<float> weights;
+    std::vector<int64_t> kinds;
     std::vector<const HistoryEvent*> events;
     for (const HistoryEvent& event :
          request.history ? *request.history : (person ? person->history : kNothing)) {
@@ -134,12 +136,14 @@ Inputs resolve(const Encoder& encoder, const ItemIndex& index, bool with_past,
       if (row < 0) continue;
       seen.push_back(row);
       weights.push_back(static_cast<float>(kind_weight(schema, event.kind)));
+      kinds.push_back(kind_row(schema, event.kind));
       events.push_back(&event);
     }
     const auto end = static_cast<int64_t>(events.size());
     const auto begin = end - std::min(end, schema.history_length);
     in.history.items.insert(in.history.items.end(), seen.begin() + begin, seen.begin() + end);
     in.history.weights.insert(in.history.weights.end(), weights.begin() + begin, weights.end());
+    in.history.kinds.insert(in.history.kinds.end(), kinds.begin() + begin, kinds.end());
     in.history.offsets.push_back(static_cast<int64_t>(in.history.items.size()));
     std::vector<PastEvent>& past = in.past.emplace_back();
     for (int64_t e = with_past ? std::max<int64_t>(0, end - Habits::kEvents) : end; e < end; ++e) {

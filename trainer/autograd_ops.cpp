@@ -14,6 +14,7 @@ using torch::autograd::Function;
 using torch::autograd::variable_list;
 
 MatrixView<float> view(const at::Tensor& t) {
+  if (!t.defined()) return {};
   TORCH_INTERNAL_ASSERT(t.is_contiguous() && t.scalar_type() == at::kFloat);
   if (t.dim() == 1) return {t.data_ptr<float>(), t.size(0), 1};
   return {t.data_ptr<float>(), t.size(0), t.size(1)};
@@ -80,8 +81,9 @@ struct Lookup : Function<Lookup> {
     const at::Tensor grad = grads[0].contiguous();
     const Exec exec = exec_for(grad);
     const auto plan = call.bags.plan ? call.bags.plan : make_plan(call.bags, table.weight.size(0));
-    embedding_backward(view(table.weight), view(table.state), {}, *plan,
+    embedding_backward(view(table.weight), view(table.state0), view(table.state1), *plan,
                        raw(call.bags, {}, table.name), Pool::kMean, view(grad), table.step, exec);
+    ++table.step.step;
     return {at::Tensor(), at::Tensor()};
   }
 };
@@ -175,11 +177,15 @@ Exec exec_for([[maybe_unused]] const at::Tensor& tensor) {
   return exec;
 }
 
-FusedTable::FusedTable(std::string parameter_name, at::Tensor table_weight)
-    : weight(std::move(table_weight)),
-      state(at::zeros({weight.size(0), 1}, weight.options())),
-      name(std::move(parameter_name)) {
+FusedTable::FusedTable(std::string parameter_name, at::Tensor table_weight, Optimizer optimizer)
+    : weight(std::move(table_weight)), name(std::move(parameter_name)) {
   TORCH_INTERNAL_ASSERT(!weight.requires_grad() && weight.is_contiguous());
+  step.kind = optimizer;
+  const auto state = [&](int64_t cols) {
+    return cols == 0 ? at::Tensor() : at::zeros({weight.size(0), cols}, weight.options());
+  };
+  state0 = state(state0_cols(optimizer, weight.size(1)));
+  state1 = state(state1_cols(optimizer, weight.size(1)));
 }
 
 IdBags make_bags(const at::Tensor& ids, const at::Tensor& offsets) {

@@ -20,14 +20,15 @@ namespace hypertower {
 Exec exec_for(const at::Tensor& tensor);
 
 // An embedding table and the optimizer that its backward pass applies at once (no gradient of table
-// size exists). `step` is read when the backward pass runs.
+// size exists). `step` is read when the backward pass runs, which counts it on.
 struct FusedTable {
   at::Tensor weight;  // [rows, D]; shared with the module that registered it, requires no gradient
-  at::Tensor state;   // [rows, 1], sums of mean squared gradients
+  at::Tensor state0,
+      state1;  // [rows, as the optimizer says], from zero; undefined where it has none
   OptimizerStep step;
   std::string name;  // of the parameter, for messages
 
-  FusedTable(std::string parameter_name, at::Tensor table_weight);
+  FusedTable(std::string parameter_name, at::Tensor table_weight, Optimizer optimizer);
 };
 
 // Jagged ids. The plan groups them by row for the backward pass; it may be made once and kept for
@@ -45,7 +46,7 @@ IdBags make_bags(const at::Tensor& ids, const at::Tensor& offsets);
 std::shared_ptr<const EmbeddingPlan> make_plan(const IdBags& bags, int64_t table_rows,
                                                const at::Tensor& weights = {});
 
-// [bags, D]: means of table rows. Backward updates the table: row-wise Adagrad, fused.
+// [bags, D]: means of table rows. Backward updates the table by its optimizer, fused.
 at::Tensor lookup(const std::shared_ptr<FusedTable>& table, const IdBags& bags);
 
 // [bags, D]: weighted sums of rows of `matrix` [R, D], differentiable in matrix and weights [n].

@@ -66,7 +66,9 @@ void visit_training(Config& c, Visitor&& visit) {
   visit("batch_size", c.batch_size, kCount,
         "events per step; 0: a hundredth of the events, between 32 and 512");
   visit("lr", c.lr, Limits{.low = 0, .high = 1}, "AdamW, dense layers");
-  visit("table_lr", c.table_lr, Limits{.low = 0, .high = 10}, "row-wise Adagrad, embedding tables");
+  visit("table_optimizer", c.table_optimizer, Limits{.words = {"adagrad", "adam"}},
+        "of embedding tables: row-wise Adagrad, or Adam of the rows that a step touches");
+  visit("table_lr", c.table_lr, Limits{.low = 0, .high = 10}, "of the embedding tables");
   visit("weight_decay", c.weight_decay, Limits{.low = 0, .high = 10}, "decoupled, on matrices");
   visit("warmup_steps", c.warmup_steps, kCount, "steps over which the learning rates rise");
   visit("dropout", c.dropout, kShare, "on the pooled history");

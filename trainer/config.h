@@ -35,6 +35,7 @@ struct TrainingConfig {
   int64_t patience = 2;
   int64_t batch_size = 0;
   double lr = 1e-3;
+  std::string table_optimizer = "adagrad";
   double table_lr = 0.05;
   double weight_decay = 0.1;
   int64_t warmup_steps = 50;

@@ -6,6 +6,7 @@
 #include "kernels/error.h"
 #include "model/encoder.h"
 #include "model/golden.h"
+#include "model/history_transformer.h"
 #include "trainer/evaluate.h"
 #include "trainer/text.h"
 
@@ -99,6 +100,7 @@ at::Tensor torch_query(TwoTower& towers, const TrainingInputs& inputs, const at:
     const auto weight = kinds.find(events[i].kind);
     history.items.push_back(inputs.data.items.find(events[i].item));
     history.weights.push_back(weight == kinds.end() ? 1.0F : static_cast<float>(weight->second));
+    history.kinds.push_back(kind_row(features.schema(), events[i].kind));
     history.ages.push_back(static_cast<int64_t>(events.size() - 1 - i));
   }
   history.offsets.push_back(static_cast<int64_t>(history.items.size()));

@@ -8,6 +8,7 @@
 
 #include "kernels/error.h"
 #include "trainer/baselines.h"
+#include "trainer/batches.h"
 #include "trainer/evaluate.h"
 #include "trainer/hard_negatives.h"
 #include "trainer/item_start.h"
@@ -19,13 +20,21 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr uint64_t kOrderStream = 1;
 constexpr double kLastRate = 0.05;       // of the learning rate, at the end of the cosine
 constexpr double kLeastProgress = 1e-5;  // of the gain, to count as better
 constexpr double kBeta2 = 0.98;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::unique_ptr<Batches> batches_for(const TrainingInputs& inputs, const Architecture& architecture,
+                                     const TrainingConfig& config, const FitTask& task) {
+  if (architecture.history == HistoryEncoder::kPools) {
+    return single_batches(inputs.histories, task.train, config);
+  }
+  return window_batches(inputs.data.events, inputs.histories, inputs.data.users.size(), task.train,
+                        task.last, config);
 }
 
 // A copy of all that the towers know, to go back to the best epoch.
@@ -55,13 +64,15 @@ class Loop {
         exclude_seen_(exclude_seen),
         task_(task),
         observer_(observer),
-        batch_size_(batch_size_for(config.training, static_cast<int64_t>(task.train.size()))) {
+        batches_(batches_for(inputs, architecture, config.training, task)) {
     const TrainingConfig& t = config.training;
     const auto seed = static_cast<uint64_t>(t.seed);
     const int64_t items = inputs.data.items.size();
     const Dropout dropout{t.dropout, t.user_dropout, t.context_dropout, t.moment_dropout};
-    towers_ = std::make_shared<TwoTower>(architecture, inputs.data.features, items, dropout, seed,
-                                         inputs.device);
+    const Optimizer table_optimizer =
+        t.table_optimizer == "adam" ? Optimizer::kAdam : Optimizer::kRowWiseAdagrad;
+    towers_ = std::make_shared<TwoTower>(architecture, inputs.data.features, items, dropout,
+                                         table_optimizer, seed, inputs.device);
     start_items(architecture.dim - 1, seed);
     sampled_ = t.loss == "sampled_softmax" || (t.loss == "auto" && items > t.full_softmax_items);
     if (sampled_) sampler_.emplace(target_counts(), t.negatives, seed);
@@ -142,19 +153,13 @@ class Loop {
   // Mean loss over the epoch's events.
   double train_epoch(int64_t epoch) {
     towers_->train();
-    std::vector<int64_t> order = task_.train;
-    shuffle(order, CounterRandom(static_cast<uint64_t>(config_.training.seed) +
-                                     (static_cast<uint64_t>(epoch) << 32),
-                                 kOrderStream));
-    const auto n = static_cast<int64_t>(order.size());
-    const int64_t steps = (n + batch_size_ - 1) / batch_size_;
+    const int64_t steps = batches_->begin_epoch(epoch);
     const auto start = Clock::now();
     at::Tensor total = at::zeros({}, at::dtype(at::kDouble).device(inputs_.device));
     for (int64_t s = 0; s < steps; ++s) {
-      const int64_t begin = s * batch_size_;
-      const std::span<const int64_t> batch(order.data() + begin,
-                                           static_cast<size_t>(std::min(batch_size_, n - begin)));
-      set_rates(steps);
+      const TrainBatch batch = batches_->batch(s);
+      set_rates(static_cast<double>(epoch - 1) +
+                static_cast<double>(s) / static_cast<double>(steps));
       dense_->zero_grad();
       for (const auto& [name, vocabulary] : towers_->vocabularies()) vocabulary->begin_step();
       at::Tensor loss;
@@ -166,17 +171,17 @@ class Loop {
       }
       loss.backward();
       dense_->step();
-      total += loss.detach().to(at::kDouble) * static_cast<double>(batch.size());
+      total += loss.detach().to(at::kDouble) * static_cast<double>(batch.targets.size());
       ++step_;
       report_progress(epoch, s + 1, steps, start);
     }
-    return (total / static_cast<double>(n)).item<double>();
+    return (total / static_cast<double>(task_.train.size())).item<double>();
   }
 
-  void set_rates(int64_t steps_per_epoch) {
+  // `epochs_done`: so many have passed.
+  void set_rates(double epochs_done) {
     const TrainingConfig& t = config_.training;
-    const double done =
-        static_cast<double>(step_) / static_cast<double>(steps_per_epoch * t.epochs);
+    const double done = epochs_done / static_cast<double>(t.epochs);
     const double warm =
         t.warmup_steps == 0
             ? 1.0
@@ -185,26 +190,24 @@ class Loop {
     const double factor = warm * (kLastRate + (1 - kLastRate) * cosine);
     for (auto& group : dense_->param_groups()) group.options().set_lr(t.lr * factor);
     for (const auto& table : towers_->tables()) {
-      table->step.kind = Optimizer::kRowWiseAdagrad;
+      table->step.beta2 = static_cast<float>(kBeta2);
       table->step.lr = static_cast<float>(t.table_lr * factor);
     }
   }
 
   // Mean over the batch of the weighted cross entropies.
-  at::Tensor batch_loss(std::span<const int64_t> batch) {
+  at::Tensor batch_loss(const TrainBatch& batch) {
     const Events& events = inputs_.data.events;
-    HistoryRows past = inputs_.histories.of(batch);
+    HistoryRows past = batch.past;
     SoftmaxColumns columns;
-    std::vector<int64_t> targets;
+    const std::vector<int64_t> targets = targets_of(inputs_, batch.targets);
     std::vector<float> weights;
-    for (const int64_t e : batch) {
-      targets.push_back(events.item[static_cast<size_t>(e)]);
-      weights.push_back(events.weight[static_cast<size_t>(e)]);
-    }
+    for (const int64_t e : batch.targets) weights.push_back(events.weight[static_cast<size_t>(e)]);
     at::Tensor vectors;         // of the items at hand
     at::Tensor column_vectors;  // of the loss's columns
     if (sampled_) {
-      const std::vector<int64_t> certain = hard_ ? hard_->mine(batch) : std::vector<int64_t>{};
+      const std::vector<int64_t> certain =
+          hard_ ? hard_->mine(batch.targets) : std::vector<int64_t>{};
       const Candidates candidates = sampler_->draw(targets, step_, certain);
       const std::vector<int64_t> at_hand = join(candidates.items, past.items);
       vectors = towers_->items(own_bags(at_hand), inputs_.items.gather(at_hand));
@@ -222,14 +225,17 @@ class Loop {
       columns.column_item = inputs_.all_item_ids.ids;
     }
     if (exclude_seen_) {
-      const SeenItems seen = seen_items(inputs_.histories, batch);
+      const SeenItems seen = seen_items(inputs_.histories, batch.targets);
       columns.exclude = to_tensor(seen.items, inputs_.device);
       columns.exclude_offsets = to_tensor(seen.offsets, inputs_.device);
     }
     columns.row_weight = to_tensor(weights, inputs_.device);
-    const at::Tensor state =
-        towers_->state(inputs_.users_of(batch), to_input(past, inputs_.device), vectors);
-    const at::Tensor query = towers_->query(state, inputs_.context_of(batch));
+    const GroupInput users = inputs_.users_of(batch.people);
+    const HistoryInput history = to_input(past, inputs_.device);
+    const at::Tensor state = batch.tokens.empty()
+                                 ? towers_->state(users, history, vectors)
+                                 : towers_->states_after(users, history, vectors, batch.tokens);
+    const at::Tensor query = towers_->query(state, inputs_.context_of(batch.targets));
     return softmax_loss(query, column_vectors, columns).mean();
   }
 
@@ -270,7 +276,7 @@ class Loop {
   const bool exclude_seen_;
   const FitTask& task_;
   TrainObserver& observer_;
-  const int64_t batch_size_;
+  std::unique_ptr<Batches> batches_;
   std::shared_ptr<TwoTower> towers_;
   bool sampled_ = false;
   std::optional<CandidateSampler> sampler_;
@@ -289,15 +295,6 @@ void check_parameters(const TwoTower& towers, int64_t step) {
                        "' holds NaN or infinity; lower training.lr or training.table_lr."),
                 p.key());
   }
-}
-
-int64_t batch_size_for(const TrainingConfig& config, int64_t events) {
-  constexpr int64_t kLeast = 32;
-  constexpr int64_t kMost = 512;
-  if (config.batch_size > 0) return config.batch_size;
-  int64_t size = kLeast;
-  while (size < kMost && size * 2 * 100 <= events) size *= 2;
-  return size;
 }
 
 FitResult fit_towers(const TrainingInputs& inputs, const Architecture& architecture,

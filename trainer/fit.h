@@ -19,6 +19,7 @@ struct FitTask {
   std::string stage;           // "train" or "refit", for progress
   std::vector<int64_t> train;  // event rows
   std::vector<int64_t> valid;  // event rows to stop early by; empty: run all epochs
+  Part last = Part::kTrain;    // of what towers may read
   int64_t epochs = 1;          // at most
 };
 
@@ -40,9 +41,5 @@ FitResult fit_towers(const TrainingInputs& inputs, const Architecture& architect
 
 // Error(kNumeric) naming the first parameter that holds NaN or infinity, and the step.
 void check_parameters(const TwoTower& towers, int64_t step);
-
-// config.batch_size, or by rule when that is 0: the power of two near a hundredth of the events,
-// within [32, 512], so that little data still gets enough steps.
-int64_t batch_size_for(const TrainingConfig& config, int64_t events);
 
 }  // namespace hypertower

@@ -1,11 +1,16 @@
 #include "trainer/histories.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace hypertower {
 
-Histories::Histories(const Events& events, int64_t num_users, int64_t length)
-    : events_(events), length_(length), user_offsets_(static_cast<size_t>(num_users) + 1, 0) {
+Histories::Histories(const Events& events, int64_t num_users, int64_t length,
+                     std::vector<int64_t> kind_rows)
+    : events_(events),
+      length_(length),
+      kind_rows_(std::move(kind_rows)),
+      user_offsets_(static_cast<size_t>(num_users) + 1, 0) {
   const auto n = static_cast<size_t>(events.size());
   for (const int64_t u : events.user) ++user_offsets_[static_cast<size_t>(u) + 1];
   for (size_t u = 1; u < user_offsets_.size(); ++u) user_offsets_[u] += user_offsets_[u - 1];
@@ -39,18 +44,19 @@ void Histories::walk_back(int64_t event, Visit&& visit) const {
   }
 }
 
+void Histories::append_event(int64_t event, HistoryRows& out) const {
+  const auto e = static_cast<size_t>(event);
+  out.items.push_back(events_.item[e]);
+  out.weights.push_back(events_.history_weight[e]);
+  out.kinds.push_back(kind_rows_.empty() ? 0 : kind_rows_[static_cast<size_t>(events_.kind[e])]);
+}
+
 void Histories::append(int64_t event, HistoryRows& out) const {
-  const size_t begin = out.items.size();
-  walk_back(event, [&](size_t earlier) {
-    out.ages.push_back(static_cast<int64_t>(out.items.size() - begin));
-    out.items.push_back(events_.item[earlier]);
-    out.weights.push_back(events_.history_weight[earlier]);
-    return static_cast<int64_t>(out.items.size() - begin) < length_;
-  });
-  const auto from = static_cast<int64_t>(begin);
-  std::reverse(out.items.begin() + from, out.items.end());
-  std::reverse(out.weights.begin() + from, out.weights.end());
-  std::reverse(out.ages.begin() + from, out.ages.end());
+  const std::vector<int64_t> rows = latest(event, length_);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    append_event(rows[i], out);
+    out.ages.push_back(static_cast<int64_t>(rows.size() - 1 - i));
+  }
   out.offsets.push_back(static_cast<int64_t>(out.items.size()));
 }
 

@@ -131,6 +131,8 @@ HistoryInput to_input(const HistoryRows& rows, at::Device device) {
   }
   out.bags = make_bags(to_tensor(rows.items, device), to_tensor(rows.offsets, device));
   out.weights = to_tensor(rows.weights, device);
+  out.kinds = to_tensor(rows.kinds, device);
+  out.offsets = rows.offsets;
   out.ages = to_tensor(ages, device);
   out.row = to_tensor(row, device);
   return out;

@@ -28,10 +28,12 @@ struct GroupInput {
 
 // Histories as rows of the item vectors at hand.
 struct HistoryInput {
-  IdBags bags;         // ids: rows of item vectors
-  at::Tensor weights;  // [n] kind weights
-  at::Tensor ages;     // [n] float, 0 = latest
-  at::Tensor row;      // [n] int64: the history each event is in
+  IdBags bags;                   // ids: rows of item vectors
+  at::Tensor weights;            // [n] kind weights
+  at::Tensor kinds;              // [n] int64: rows of the table of kinds
+  at::Tensor ages;               // [n] float, 0 = latest
+  at::Tensor row;                // [n] int64: the history each event is in
+  std::vector<int64_t> offsets;  // those of the bags, in host memory
 };
 
 // The features of one group for all its records, ready to be gathered. Immutable, thread-safe.

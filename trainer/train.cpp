@@ -8,6 +8,7 @@
 #include "kernels/error.h"
 #include "kernels/parallel.h"
 #include "model/architecture.h"
+#include "model/history_transformer.h"
 #include "trainer/baselines.h"
 #include "trainer/config.h"
 #include "trainer/count_followers.h"
@@ -200,7 +201,12 @@ Memory fit_memory(TwoTower& towers, const TrainingInputs& inputs, std::span<cons
 TrainResult train_on(const Dataset& data, const Architecture& architecture,
                      const TrainerConfig& config, at::Device device, StageTimer& timer,
                      TrainObserver& observer) {
-  const Histories histories(data.events, data.users.size(), data.features.schema().history_length);
+  std::vector<int64_t> kind_rows;
+  for (const std::string& kind : data.kinds) {
+    kind_rows.push_back(kind_row(data.features.schema(), kind));
+  }
+  const Histories histories(data.events, data.users.size(), data.features.schema().history_length,
+                            std::move(kind_rows));
   const bool exclude_seen = decide_exclude_seen(config.evaluation, data, histories, observer);
   const TrainingInputs inputs(data, histories, device);
   const std::vector<int64_t> train_rows = targets_of(data.events, Part::kTrain);
@@ -209,7 +215,7 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
   timer.end("read");
 
   FitTask task{"train", train_rows,
-               sample(valid_rows, config.evaluation.valid_rows, config.training.seed),
+               sample(valid_rows, config.evaluation.valid_rows, config.training.seed), Part::kTrain,
                config.training.epochs};
   if (valid_rows.empty()) {
     observer.on_message(concat("No validation events: all ", task.epochs,
@@ -228,6 +234,7 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
     task.train.insert(task.train.end(), valid_rows.begin(), valid_rows.end());
     std::sort(task.train.begin(), task.train.end());
     task.valid.clear();
+    task.last = Part::kValid;
     task.epochs = best_epoch;
     fit = fit_towers(inputs, architecture, config, exclude_seen, task, observer);
     for (const auto& epoch : fit.epochs) epochs.push_back(epoch);
@@ -290,7 +297,8 @@ TrainResult train(const ConfigTree& config, const TrainData& data, TrainObserver
   StageTimer timer;
   const TrainerConfig settings = TrainerConfig::from_config(config);
   const Schema schema = Schema::from_config(config);
-  const Architecture architecture = Architecture::from_config(config);
+  Architecture architecture = Architecture::from_config(config);
+  if (architecture.history == HistoryEncoder::kAuto) architecture.history = HistoryEncoder::kPools;
   const at::Device device = device_for(settings.training);
   const int64_t threads = settings.training.threads;
   at::set_num_threads(threads > 0 ? static_cast<int>(threads) : hardware_threads());

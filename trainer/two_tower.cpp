@@ -31,21 +31,35 @@ at::Tensor masked(const at::Tensor& x, const at::Tensor& mask) {
 }  // namespace
 
 TwoTower::TwoTower(const Architecture& architecture, const FeatureSpace& features,
-                   int64_t num_items, const Dropout& dropout, uint64_t seed, at::Device device)
+                   int64_t num_items, const Dropout& dropout, Optimizer table_optimizer,
+                   uint64_t seed, at::Device device)
     : architecture_(architecture),
       dropout_(dropout),
+      table_optimizer_(table_optimizer),
       device_(device),
       seed_(seed),
       generator_(make_generator(device, seed)),
       width_(architecture.dim - 1) {
   const int64_t d = width_;
-  const int64_t pools = architecture_.history_pools;
   item_ids_ = add_table("item.id.weight", at::zeros({num_items, d}));
   item_bias_ = add_table("item.bias.weight", at::zeros({num_items, 1}));
   item_fields_ = add_fields(Group::kItem, features, d, kFieldSpread);
   user_fields_ = add_fields(Group::kUser, features, d, kFieldSpread);
   query_bias_ = add_parameter("query.bias", at::zeros({d}), true);
 
+  if (architecture_.history == HistoryEncoder::kTransformer) {
+    transformer_.emplace(architecture_, features.schema(), dropout_.history, generator_, device_,
+                         [this](const std::string& name, const at::Tensor& start) {
+                           return add_parameter(name, start, true);
+                         });
+  } else {
+    add_pools();
+  }
+  if (architecture_.head == Head::kBilinear) add_head(features);
+}
+
+void TwoTower::add_pools() {
+  const int64_t pools = architecture_.history_pools;
   at::Tensor log_decay = at::empty({pools});
   for (int64_t h = 0; h < pools; ++h) {
     const double t = pools == 1 ? 0.5 : static_cast<double>(h) / static_cast<double>(pools - 1);
@@ -53,11 +67,9 @@ TwoTower::TwoTower(const Architecture& architecture, const FeatureSpace& feature
   }
   log_decay_ = add_parameter("history.log_decay", log_decay, true);
   // The first pool starts as the state, the others join in as they learn.
-  at::Tensor mix = at::zeros({pools, d, d});
-  mix[0] = at::eye(d);
+  at::Tensor mix = at::zeros({pools, width_, width_});
+  mix[0] = at::eye(width_);
   mix_ = add_parameter("history.mix", mix, true);
-
-  if (architecture_.head == Head::kBilinear) add_head(features);
 }
 
 void TwoTower::add_head(const FeatureSpace& features) {
@@ -92,7 +104,8 @@ at::Tensor TwoTower::add_parameter(const std::string& dotted_name, const at::Ten
 }
 
 std::shared_ptr<FusedTable> TwoTower::add_table(const std::string& name, const at::Tensor& start) {
-  auto table = std::make_shared<FusedTable>(name, add_parameter(name, start, false));
+  auto table =
+      std::make_shared<FusedTable>(name, add_parameter(name, start, false), table_optimizer_);
   tables_.push_back(table);
   return table;
 }
@@ -167,9 +180,11 @@ void TwoTower::begin_anew(const Field& field, const std::vector<IdTableChange>& 
   // Those are uniform within 1 / sqrt(width).
   first.mul_(field.spread * std::sqrt(3.0 * static_cast<double>(width)));
   const at::Tensor index = to_tensor(rows, device_);
-  at::Tensor weight = field.table->weight, state = field.table->state;
+  at::Tensor weight = field.table->weight;
   weight.index_copy_(0, index, first.to(device_));
-  state.index_fill_(0, index, 0);
+  for (at::Tensor state : {field.table->state0, field.table->state1}) {
+    if (state.defined()) state.index_fill_(0, index, 0);
+  }
 }
 
 at::Tensor TwoTower::items(const IdBags& id_bags, const GroupInput& features) {
@@ -180,27 +195,50 @@ at::Tensor TwoTower::items(const IdBags& id_bags, const GroupInput& features) {
   return at::cat({torch::nn::functional::normalize(v), lookup(item_bias_, id_bags)}, 1);
 }
 
-at::Tensor TwoTower::state(const GroupInput& users, const HistoryInput& history,
-                           const at::Tensor& item_vectors) {
-  at::Tensor s = query_bias_.expand({users.rows, width_});
+at::Tensor TwoTower::persons(const GroupInput& users) {
+  at::Tensor p = query_bias_.expand({users.rows, width_});
   for (size_t f = 0; f < user_fields_.size(); ++f) {
-    s = s + masked(encode(user_fields_[f], users.fields[f]), keep_mask(users.rows, dropout_.user));
+    p = p + masked(encode(user_fields_[f], users.fields[f]), keep_mask(users.rows, dropout_.user));
   }
-  const at::Tensor directions = item_vectors.slice(1, 0, width_).contiguous();
+  return p;
+}
+
+at::Tensor TwoTower::pooled(const HistoryInput& history, const at::Tensor& directions) {
+  const auto rows = static_cast<int64_t>(history.offsets.size()) - 1;
   IdBags bags = history.bags;
   if (is_training()) bags.plan = make_plan(bags, directions.size(0), history.weights);
+  at::Tensor sum;
   for (int64_t h = 0; h < architecture_.history_pools; ++h) {
     const at::Tensor raw = history.weights * at::exp(-at::exp(log_decay_[h]) * history.ages);
-    const at::Tensor total = at::zeros({users.rows}, raw.options()).index_add(0, history.row, raw);
+    const at::Tensor total = at::zeros({rows}, raw.options()).index_add(0, history.row, raw);
     const at::Tensor weights = raw / total.index_select(0, history.row).clamp_min(1e-30);
     at::Tensor pool = weighted_pool(directions, weights, bags);
     if (is_training() && dropout_.history > 0) {
       const double keep = 1 - dropout_.history;
       pool = pool * at::empty_like(pool).bernoulli_(keep, generator_).div_(keep);
     }
-    s = s + at::linear(pool, mix_[h]);
+    const at::Tensor term = at::linear(pool, mix_[h]);
+    sum = sum.defined() ? sum + term : term;
   }
-  return s;
+  return sum;
+}
+
+at::Tensor TwoTower::state(const GroupInput& users, const HistoryInput& history,
+                           const at::Tensor& item_vectors) {
+  if (transformer_) {
+    std::vector<int64_t> last;
+    for (size_t r = 1; r < history.offsets.size(); ++r) {
+      last.push_back(history.offsets[r] + static_cast<int64_t>(r) - 1);
+    }
+    return states_after(users, history, item_vectors, last);
+  }
+  return persons(users) + pooled(history, item_vectors.slice(1, 0, width_).contiguous());
+}
+
+at::Tensor TwoTower::states_after(const GroupInput& users, const HistoryInput& history,
+                                  const at::Tensor& item_vectors, std::span<const int64_t> tokens) {
+  return transformer_->states(persons(users), history, item_vectors.slice(1, 0, width_), tokens,
+                              is_training());
 }
 
 at::Tensor TwoTower::query(const at::Tensor& state, const GroupInput& context) {

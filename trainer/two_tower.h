@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,13 +17,14 @@
 #include "model/features.h"
 #include "trainer/autograd_ops.h"
 #include "trainer/dynamic_vocabulary.h"
+#include "trainer/history_transformer.h"
 #include "trainer/inputs.h"
 
 namespace hypertower {
 
 // Chances that an input is left out in training, so that its absence is normal when serving.
 struct Dropout {
-  double history = 0.2;  // elementwise, on the pools
+  double history = 0.2;  // elementwise, on the pools or in the transformer
   double user = 0.1;     // each user feature
   double context = 0.1;  // each context feature
   double moment = 0.1;   // the whole context
@@ -32,7 +35,7 @@ class TwoTower : public torch::nn::Module {
   // `seed` fixes the first weights and the dropout. item.id.weight and item.bias.weight start at
   // zero: the caller sets them (item_start.h). `features` must outlive the towers.
   TwoTower(const Architecture& architecture, const FeatureSpace& features, int64_t num_items,
-           const Dropout& dropout, uint64_t seed, at::Device device);
+           const Dropout& dropout, Optimizer table_optimizer, uint64_t seed, at::Device device);
 
   // v [n, d]: the direction of each item, then its bias. `id_bags` has one id per item; the
   // features are those of the same items.
@@ -40,6 +43,10 @@ class TwoTower : public torch::nn::Module {
   // s [B, t], t = d - 1. `history.bags` holds rows of `item_vectors` [n, d].
   at::Tensor state(const GroupInput& users, const HistoryInput& history,
                    const at::Tensor& item_vectors);
+  // Of a transformer, the states [tokens, t] after some of the histories' tokens, which are
+  // numbered as in HistoryTransformer::states.
+  at::Tensor states_after(const GroupInput& users, const HistoryInput& history,
+                          const at::Tensor& item_vectors, std::span<const int64_t> tokens);
   // q [B, d]; <q, v> is the logit.
   at::Tensor query(const at::Tensor& state, const GroupInput& context);
 
@@ -66,6 +73,7 @@ class TwoTower : public torch::nn::Module {
   std::vector<Field> add_fields(Group group, const FeatureSpace& features, int64_t width,
                                 double spread);
   std::shared_ptr<FusedTable> add_table(const std::string& name, const at::Tensor& start);
+  void add_pools();
   void add_head(const FeatureSpace& features);
 
   at::Tensor normal(at::IntArrayRef shape, double spread);
@@ -73,12 +81,15 @@ class TwoTower : public torch::nn::Module {
   // 0 or 1 [rows, 1]; undefined when nothing is dropped.
   at::Tensor keep_mask(int64_t rows, double chance);
   at::Tensor encode(const Field& field, const FieldInput& input);
+  at::Tensor persons(const GroupInput& users);  // [B, t]
+  at::Tensor pooled(const HistoryInput& history, const at::Tensor& directions);
   // Numbers of values -> rows, of which new ones begin anew.
   IdBags rows_of(const Field& field, const IdBags& bags);
   void begin_anew(const Field& field, const std::vector<IdTableChange>& changes);
 
   Architecture architecture_;
   Dropout dropout_;
+  Optimizer table_optimizer_;
   at::Device device_;
   uint64_t seed_;
   at::Generator generator_;
@@ -88,6 +99,7 @@ class TwoTower : public torch::nn::Module {
   std::shared_ptr<FusedTable> item_ids_, item_bias_;
   std::vector<Field> item_fields_, user_fields_, context_fields_;
   at::Tensor query_bias_, log_decay_, mix_;
+  std::optional<HistoryTransformer> transformer_;
   at::Tensor hidden_weight_, hidden_bias_, out_weight_, out_bias_, w_in_, w_out_;
 };
 

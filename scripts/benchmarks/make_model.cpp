@@ -54,6 +54,7 @@ ModelData random_model(int64_t items, int64_t dim, int threads) {
   model.features = features();
   Architecture& a = model.architecture;
   a.dim = dim;
+  a.history = HistoryEncoder::kPools;
   a.history_pools = 1;
   a.head = Head::kNone;
   const int64_t width = dim - 1;

@@ -20,8 +20,7 @@ struct Case {
   Record user;
   Record context;
   double time = 0.0;
-  std::vector<int64_t> history;
-  std::vector<double> kind_weights;
+  OracleHistory history;
 };
 
 class Cases {
@@ -41,9 +40,11 @@ class Cases {
     if (below(3) > 0) c.context.emplace_back("place", std::vector<double>{1, -2, 0.5, 0, 3});
     const int64_t length = below(7);
     for (int64_t i = 0; i < length; ++i) {
-      c.history.push_back(below(items_));
-      c.kind_weights.push_back(
-          std::vector<double>{1.0, 3.0, 0.5, 0.0}[static_cast<size_t>(below(4))]);
+      const int64_t kind = below(4);  // another, buy, nothing, view
+      c.history.items.push_back(below(items_));
+      c.history.kinds.push_back(kind);
+      c.history.kind_weights.push_back(
+          std::vector<double>{1.0, 3.0, 0.0, 0.5}[static_cast<size_t>(kind)]);
     }
     return c;
   }
@@ -69,8 +70,10 @@ Encoded encode(const Encoder& encoder, const ModelData& model, const std::vector
     users.push_back(&c.user);
     contexts.push_back(&c.context);
     times.emplace_back(c.time);
-    history.items.insert(history.items.end(), c.history.begin(), c.history.end());
-    for (const double w : c.kind_weights) history.weights.push_back(static_cast<float>(w));
+    const auto& [items, weights, kinds] = c.history;
+    history.items.insert(history.items.end(), items.begin(), items.end());
+    history.weights.insert(history.weights.end(), weights.begin(), weights.end());
+    history.kinds.insert(history.kinds.end(), kinds.begin(), kinds.end());
     history.offsets.push_back(static_cast<int64_t>(history.items.size()));
   }
   const auto rows = static_cast<int64_t>(cases.size());
@@ -89,12 +92,13 @@ Encoded encode(const Encoder& encoder, const ModelData& model, const std::vector
   return out;
 }
 
-class EncoderOracle : public testing::TestWithParam<std::tuple<Head, int>> {};
+class EncoderOracle : public testing::TestWithParam<std::tuple<Head, HistoryEncoder, int>> {};
 
 TEST_P(EncoderOracle, QueriesAndStatesAgree) {
-  const auto [head, dim] = GetParam();
+  const auto [head, reader, dim] = GetParam();
   RandomModelOptions options;
   options.head = head;
+  options.history = reader;
   options.dim = dim;
   const ModelData model = random_model(options);
   const Encoder encoder(model.architecture, model.features, model.weights);
@@ -105,7 +109,7 @@ TEST_P(EncoderOracle, QueriesAndStatesAgree) {
   for (size_t r = 0; r < cases.size(); ++r) {
     const Case& c = cases[r];
     const Vector state = oracle_state(model.architecture, model.features, model.weights, c.user,
-                                      c.history, c.kind_weights, model.catalogue.vectors);
+                                      c.history, model.catalogue.vectors);
     const Vector query =
         oracle_query(model.architecture, model.features, model.weights, state, c.context, c.time);
     ASSERT_EQ(state.size() + 1, query.size());
@@ -121,9 +125,10 @@ TEST_P(EncoderOracle, QueriesAndStatesAgree) {
 }
 
 TEST_P(EncoderOracle, ItemsAgree) {
-  const auto [head, dim] = GetParam();
+  const auto [head, reader, dim] = GetParam();
   RandomModelOptions options;
   options.head = head;
+  options.history = reader;
   options.dim = dim;
   const ModelData model = random_model(options);  // its vectors are the encoder's
   for (int64_t i = 0; i < options.items + options.unseen_items; ++i) {
@@ -139,10 +144,16 @@ TEST_P(EncoderOracle, ItemsAgree) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, EncoderOracle,
                          testing::Combine(testing::Values(Head::kBilinear, Head::kNone),
+                                          testing::Values(HistoryEncoder::kPools,
+                                                          HistoryEncoder::kTransformer),
                                           testing::Values(2, 12, 33)));
 
-TEST(Encoder, BatchAndThreadsDoNotChangeTheBits) {
-  const ModelData model = random_model();
+class EncoderBits : public testing::TestWithParam<HistoryEncoder> {};
+
+TEST_P(EncoderBits, BatchAndThreadsDoNotChangeThem) {
+  RandomModelOptions options;
+  options.history = GetParam();
+  const ModelData model = random_model(options);
   const Encoder encoder(model.architecture, model.features, model.weights);
   Cases source(static_cast<int64_t>(model.catalogue.ids.size()), 11);
   std::vector<Case> cases;
@@ -155,6 +166,9 @@ TEST(Encoder, BatchAndThreadsDoNotChangeTheBits) {
     ASSERT_TRUE(std::equal(alone.query.begin(), alone.query.end(), first)) << r;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Readers, EncoderBits,
+                         testing::Values(HistoryEncoder::kPools, HistoryEncoder::kTransformer));
 
 TEST(Encoder, AnEmptyBatchIsFine) {
   const ModelData model = random_model();
@@ -199,6 +213,8 @@ TEST(Encoder, RefusesWeightsThatDoNotFit) {
               m.weights["item.bias.weight"] = {{2, 1}, std::vector<float>(2)};
             }),
             "tensor 'item.bias.weight' has 2 rows, item.id.weight has 40");
+  EXPECT_EQ(of([](ModelData& m) { m.architecture.history = HistoryEncoder::kAuto; }),
+            "the architecture does not say how histories are read (pools or transformer)");
   EXPECT_EQ(of([](ModelData& m) { m.architecture.head = Head::kNone; }),
             "tensor 'context.around.weight' is left over: neither schema nor architecture has it");
 }
@@ -213,17 +229,31 @@ TEST(Encoder, RefusesWrongCalls) {
   cuda.device = DeviceType::kCuda;
   const MatrixView<const float> items(model.catalogue.vectors.data(), 43, 12);
   EXPECT_EQ(caught([&] {
-              encoder.encode_state(user, {{}, {}, {0, 0}}, items, {out.data(), 1, 12}, cuda);
+              encoder.encode_state(user, {{}, {}, {}, {0, 0}}, items, {out.data(), 1, 12}, cuda);
             }).message,
             "the encoder runs on the CPU; give an Exec of the CPU");
   EXPECT_EQ(caught([&] {
-              encoder.encode_state(user, {{}, {}, {0, 0}}, items, {out.data(), 1, 12}, {});
+              encoder.encode_state(user, {{}, {}, {}, {0, 0}}, items, {out.data(), 1, 12}, {});
             }).message,
             "encode_state: state: expected the shape [1, 11], got [1, 12]");
   EXPECT_EQ(caught([&] {
               encoder.encode_state(user, {}, items, {out.data(), 1, 11}, {});
             }).message,
             "encode_state: expected 1 histories, got 0");
+  RandomModelOptions options;
+  options.history = HistoryEncoder::kTransformer;
+  const ModelData other = random_model(options);
+  const Encoder reader(other.architecture, other.features, other.weights);
+  EXPECT_EQ(caught([&] {
+              reader.encode_state(user, {{43}, {1}, {0}, {0, 1}}, items, {out.data(), 1, 11}, {});
+            }).message,
+            "history: expected rows of items below 43, got 43");
+  const std::vector<int64_t> seven(7, 0);
+  EXPECT_EQ(caught([&] {
+              reader.encode_state(user, {seven, std::vector<float>(7, 1), seven, {0, 7}}, items,
+                                  {out.data(), 1, 11}, {});
+            }).message,
+            "history: expected at most 6 events, got 7");
   EXPECT_EQ(caught([&] {
               encoder.encode_items(model.features.encode(Group::kItem, nobody, {}), {},
                                    {out.data(), 1, 12}, {});

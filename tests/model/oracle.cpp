@@ -91,6 +91,106 @@ Vector affine(const Tensor& w, const Tensor& b, const Vector& x) {
   return y;
 }
 
+Vector with_pools(const Architecture& a, const Weights& weights, Vector out,
+                  const OracleHistory& history, std::span<const float> item_vectors) {
+  const auto d = static_cast<size_t>(a.dim);
+  const auto t = static_cast<size_t>(a.width());
+  const SharedArray<float>& mix = weights.at("history.mix").data;
+  for (size_t h = 0; h < static_cast<size_t>(a.history_pools); ++h) {
+    const double decay = std::exp(weights.at("history.log_decay").data[h]);
+    Vector pool(t, 0.0);
+    double total = 0.0;
+    for (size_t j = 0; j < history.items.size(); ++j) {
+      const double age = static_cast<double>(history.items.size() - 1 - j);
+      const double w = history.kind_weights[j] * std::exp(-decay * age);
+      total += w;
+      for (size_t c = 0; c < t; ++c) {
+        pool[c] += w * item_vectors[static_cast<size_t>(history.items[j]) * d + c];
+      }
+    }
+    if (total == 0.0) continue;
+    for (size_t r = 0; r < t; ++r) {
+      for (size_t c = 0; c < t; ++c) out[r] += mix[(h * t + r) * t + c] * pool[c] / total;
+    }
+  }
+  return out;
+}
+
+Vector layer_normed(const Weights& weights, const std::string& name, const Vector& x) {
+  double mean = 0.0, variance = 0.0;
+  for (const double v : x) mean += v / static_cast<double>(x.size());
+  for (const double v : x) variance += (v - mean) * (v - mean) / static_cast<double>(x.size());
+  Vector out(x.size());
+  for (size_t c = 0; c < x.size(); ++c) {
+    out[c] = (x[c] - mean) / std::sqrt(variance + 1e-5) * weights.at(name + ".weight").data[c] +
+             weights.at(name + ".bias").data[c];
+  }
+  return out;
+}
+
+double gelu(double x) {
+  return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
+}
+
+Vector transformed(const Architecture& a, const Weights& weights, const Vector& person,
+                   const OracleHistory& history, std::span<const float> item_vectors) {
+  const auto d = static_cast<size_t>(a.dim);
+  const auto t = static_cast<size_t>(a.width());
+  const size_t tokens = history.items.size() + 1;
+  const Tensor& place = weights.at("history.place.weight");
+  std::vector<Vector> x(tokens, person);
+  for (size_t j = 0; j < tokens; ++j) {
+    for (size_t c = 0; c < t; ++c) {
+      if (j > 0) {
+        const auto item = static_cast<size_t>(history.items[j - 1]);
+        x[j][c] = std::sqrt(static_cast<double>(t)) * item_vectors[item * d + c] +
+                  weight_at(weights.at("history.kind.weight"), history.kinds[j - 1],
+                            static_cast<int64_t>(c));
+      }
+      x[j][c] += weight_at(place, static_cast<int64_t>(j), static_cast<int64_t>(c));
+    }
+  }
+  const auto map = [&](const std::string& name, const Vector& in) {
+    return affine(weights.at(name + ".weight"), weights.at(name + ".bias"), in);
+  };
+  const size_t head = d / static_cast<size_t>(a.history_heads);
+  for (int64_t l = 0; l < a.history_layers; ++l) {
+    const std::string layer = "history." + std::to_string(l) + ".";
+    std::vector<Vector> qkv;
+    for (const Vector& token : x) {
+      qkv.push_back(map(layer + "qkv", layer_normed(weights, layer + "attention_norm", token)));
+    }
+    for (size_t i = 0; i < tokens; ++i) {
+      Vector seen(d, 0.0);
+      for (size_t first = 0; first < d; first += head) {
+        Vector share(i + 1, 0.0);
+        double total = 0.0;
+        for (size_t j = 0; j <= i; ++j) {
+          for (size_t c = first; c < first + head; ++c) share[j] += qkv[i][c] * qkv[j][d + c];
+          share[j] = std::exp(share[j] / std::sqrt(static_cast<double>(head)));
+          total += share[j];
+        }
+        for (size_t j = 0; j <= i; ++j) {
+          for (size_t c = first; c < first + head; ++c) {
+            seen[c] += share[j] / total * qkv[j][2 * d + c];
+          }
+        }
+      }
+      const Vector added = map(layer + "out", seen);
+      for (size_t c = 0; c < t; ++c) x[i][c] += added[c];
+    }
+    for (Vector& token : x) {
+      Vector hidden = map(layer + "feed", layer_normed(weights, layer + "feed_norm", token));
+      for (double& v : hidden) v = gelu(v);
+      const Vector added = map(layer + "back", hidden);
+      for (size_t c = 0; c < t; ++c) token[c] += added[c];
+    }
+  }
+  Vector out = layer_normed(weights, "history.norm", x.back());
+  normalize(out);
+  return out;
+}
+
 }  // namespace
 
 Vector oracle_item(const Architecture& a, const FeatureSpace& features, const Weights& weights,
@@ -110,32 +210,14 @@ Vector oracle_item(const Architecture& a, const FeatureSpace& features, const We
 }
 
 Vector oracle_state(const Architecture& a, const FeatureSpace& features, const Weights& weights,
-                    const Record& user, const std::vector<int64_t>& history,
-                    const std::vector<double>& kind_weights, std::span<const float> item_vectors) {
-  const auto d = static_cast<size_t>(a.dim);
-  const auto t = static_cast<size_t>(a.width());
+                    const Record& user, const OracleHistory& history,
+                    std::span<const float> item_vectors) {
   const SharedArray<float>& bias = weights.at("query.bias").data;
-  Vector out(bias.begin(), bias.end());
-  add_fields(features, Group::kUser, weights, user, out);
-  const SharedArray<float>& mix = weights.at("history.mix").data;
-  for (size_t h = 0; h < static_cast<size_t>(a.history_pools); ++h) {
-    const double decay = std::exp(weights.at("history.log_decay").data[h]);
-    Vector pool(t, 0.0);
-    double total = 0.0;
-    for (size_t j = 0; j < history.size(); ++j) {
-      const double age = static_cast<double>(history.size() - 1 - j);
-      const double w = kind_weights[j] * std::exp(-decay * age);
-      total += w;
-      for (size_t c = 0; c < t; ++c) {
-        pool[c] += w * item_vectors[static_cast<size_t>(history[j]) * d + c];
-      }
-    }
-    if (total == 0.0) continue;
-    for (size_t r = 0; r < t; ++r) {
-      for (size_t c = 0; c < t; ++c) out[r] += mix[(h * t + r) * t + c] * pool[c] / total;
-    }
-  }
-  return out;
+  Vector person(bias.begin(), bias.end());
+  add_fields(features, Group::kUser, weights, user, person);
+  return a.history == HistoryEncoder::kTransformer
+             ? transformed(a, weights, person, history, item_vectors)
+             : with_pools(a, weights, person, history, item_vectors);
 }
 
 Vector oracle_query(const Architecture& a, const FeatureSpace& features, const Weights& weights,
@@ -150,7 +232,7 @@ Vector oracle_query(const Architecture& a, const FeatureSpace& features, const W
     }
     Vector hidden =
         affine(weights.at("head.hidden.weight"), weights.at("head.hidden.bias"), fields);
-    for (double& x : hidden) x = 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
+    for (double& x : hidden) x = gelu(x);
     const Vector out = affine(weights.at("head.out.weight"), weights.at("head.out.bias"), hidden);
     const auto d = static_cast<size_t>(a.width());
     const auto rank = static_cast<size_t>(a.head_rank);

@@ -14,10 +14,17 @@ using Vector = std::vector<double>;
 Vector oracle_item(const Architecture& a, const FeatureSpace& features, const Weights& weights,
                    const Record& record, int64_t id_row);
 
-// item_vectors [N, dim]; history as rows with kind weights, oldest first.
+// A history in rows of the catalogue, oldest first, with the weights and rows of their kinds.
+struct OracleHistory {
+  std::vector<int64_t> items;
+  std::vector<double> kind_weights;
+  std::vector<int64_t> kinds;
+};
+
+// item_vectors [N, dim].
 Vector oracle_state(const Architecture& a, const FeatureSpace& features, const Weights& weights,
-                    const Record& user, const std::vector<int64_t>& history,
-                    const std::vector<double>& kind_weights, std::span<const float> item_vectors);
+                    const Record& user, const OracleHistory& history,
+                    std::span<const float> item_vectors);
 
 Vector oracle_query(const Architecture& a, const FeatureSpace& features, const Weights& weights,
                     const Vector& state, const Record& context, double time);

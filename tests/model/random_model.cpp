@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "model/encoder.h"
+#include "model/history_transformer.h"
 
 namespace hypertower {
 namespace {
@@ -95,8 +96,14 @@ Weights random_weights(const Architecture& a, const FeatureSpace& features, int6
   w["item.id.weight"] = random_tensor({id_rows, t}, engine, 0.5F);
   w["item.bias.weight"] = random_tensor({id_rows, 1}, engine, 0.5F);
   w["query.bias"] = random_tensor({t}, engine, 0.3F);
-  w["history.log_decay"] = random_tensor({a.history_pools}, engine, 1.0F);
-  w["history.mix"] = random_tensor({a.history_pools, t, t}, engine, 0.3F);
+  if (a.history == HistoryEncoder::kTransformer) {
+    for (const auto& [name, shape] : transformer_shapes(a, features.schema())) {
+      w[name] = random_tensor(shape, engine, 0.5F);
+    }
+  } else {
+    w["history.log_decay"] = random_tensor({a.history_pools}, engine, 1.0F);
+    w["history.mix"] = random_tensor({a.history_pools, t, t}, engine, 0.3F);
+  }
   add_group(Group::kUser, t);
   add_group(Group::kItem, t);
   if (a.head == Head::kNone) return w;
@@ -134,6 +141,8 @@ ModelData random_model(const RandomModelOptions& options) {
   a.head_hidden = 7;
   a.head_rank = 5;
   a.history_pools = 2;
+  a.history = options.history;
+  a.history_heads = options.dim % 3 == 0 ? 3 : 1;
   a.head = options.head;
   model.weights = random_weights(a, model.features, options.items, engine);
 

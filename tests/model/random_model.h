@@ -14,6 +14,7 @@ struct RandomModelOptions {
   int64_t unseen_items = 3;  // at the end of the catalogue, without a row of item.id.weight
   int64_t dim = 12;
   Head head = Head::kBilinear;
+  HistoryEncoder history = HistoryEncoder::kPools;
   uint64_t seed = 1;
 };
 

@@ -230,7 +230,10 @@ TEST(Architecture, ReadsTheModelSection) {
   EXPECT_EQ(a.width(), 31);
   EXPECT_EQ(a.temperature, 0.2);
   EXPECT_EQ(a.head, Head::kBilinear);
-  EXPECT_EQ(Architecture::from_json(a.to_json()).to_json(), a.to_json());
+  EXPECT_EQ(a.history, HistoryEncoder::kAuto);
+  Architecture b = a;
+  b.history = HistoryEncoder::kTransformer;
+  EXPECT_EQ(Architecture::from_json(b.to_json()).to_json(), b.to_json());
 }
 
 TEST(Architecture, HasNoHeadWithoutContext) {

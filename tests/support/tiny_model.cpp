@@ -180,6 +180,7 @@ ModelData tiny_model(const TinyModelOptions& options) {
   a.context_dim = kContextDim;
   a.head_hidden = kHidden;
   a.head_rank = kRank;
+  a.history = HistoryEncoder::kPools;
   a.history_pools = 1;
   a.head = Head::kBilinear;
   a.temperature = 1.0;

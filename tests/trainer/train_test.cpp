@@ -36,14 +36,23 @@ TrainResult train_shop(const Folder& folder, const std::string& more = "",
   return train(config, testing::shop_data(folder), messages != nullptr ? *messages : own);
 }
 
-TEST(TwoTower, HasTheParametersOfTheArchitecture) {
+// Both ways to read a history: what must hold for towers holds for either.
+class Readers : public ::testing::TestWithParam<const char*> {
+ protected:
+  std::string setting() const { return std::string("model.history=") + GetParam(); }
+};
+INSTANTIATE_TEST_SUITE_P(Each, Readers, ::testing::Values("pools", "transformer"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_P(Readers, HaveTheParametersOfTheArchitecture) {
   const Folder folder;
   Messages messages;
-  const ConfigTree config = testing::config_of(testing::kShopConfig);
+  ConfigTree config = testing::config_of(testing::kShopConfig);
+  config.set("model.history", std::string(GetParam()));
   const Dataset data =
       load_dataset(Schema::from_config(config), DataConfig{}, testing::shop_data(folder), messages);
-  const TwoTower towers(Architecture::from_config(config), data.features, data.items.size(), {}, 0,
-                        at::kCPU);
+  const TwoTower towers(Architecture::from_config(config), data.features, data.items.size(), {},
+                        Optimizer::kRowWiseAdagrad, 0, at::kCPU);
   Weights weights;
   for (const auto& p : towers.named_parameters()) {
     const at::Tensor value = p.value().contiguous();
@@ -54,10 +63,10 @@ TEST(TwoTower, HasTheParametersOfTheArchitecture) {
   EXPECT_NO_THROW(Encoder(Architecture::from_config(config), data.features, weights));
 }
 
-TEST(Train, BeatsEveryBaselineOnAShop) {
+TEST_P(Readers, BeatEveryBaselineOnAShop) {
   const Folder folder;
   Messages messages;
-  const TrainResult r = train_shop(folder, "", &messages);
+  const TrainResult r = train_shop(folder, setting(), &messages);
   for (const auto& [name, metrics] : r.report["baselines"].items()) {
     EXPECT_GT(r.report["test"]["ndcg@5"].get<double>(), metrics["ndcg@5"].get<double>()) << name;
   }
@@ -70,11 +79,11 @@ TEST(Train, BeatsEveryBaselineOnAShop) {
   EXPECT_FALSE(r.model.exclude_seen_by_default);  // the shop's users repeat themselves
 }
 
-TEST(Train, TheSameSeedGivesTheSameBits) {
+TEST_P(Readers, GiveTheSameBitsForTheSameSeed) {
   const Folder folder;
-  const TrainResult a = train_shop(folder, "training.epochs=2");
-  const TrainResult b = train_shop(folder, "training.epochs=2");
-  const TrainResult c = train_shop(folder, "training.epochs=2 training.seed=1");
+  const TrainResult a = train_shop(folder, setting() + " training.epochs=2");
+  const TrainResult b = train_shop(folder, setting() + " training.epochs=2");
+  const TrainResult c = train_shop(folder, setting() + " training.epochs=2 training.seed=1");
   for (const auto& [name, tensor] : a.model.weights) {
     EXPECT_EQ(tensor.data, b.model.weights.at(name).data) << name;
   }
@@ -84,9 +93,9 @@ TEST(Train, TheSameSeedGivesTheSameBits) {
   EXPECT_EQ(a.model.data_fingerprint, c.model.data_fingerprint);
 }
 
-TEST(Train, ExportsWhatEvaluatesTheSame) {
+TEST_P(Readers, ExportWhatEvaluatesTheSame) {
   const Folder folder;
-  TrainResult r = train_shop(folder, "training.epochs=3");
+  TrainResult r = train_shop(folder, setting() + " training.epochs=3");
   // The test part as a file of its own.
   std::string lines = "user_id,item_id,timestamp,weather\n";
   std::istringstream all(testing::shop_events());
@@ -232,8 +241,8 @@ TEST(CheckParameters, NamesTheOneThatDiverged) {
   const ConfigTree config = testing::config_of(testing::kShopConfig);
   const Dataset data =
       load_dataset(Schema::from_config(config), DataConfig{}, testing::shop_data(folder), messages);
-  const TwoTower towers(Architecture::from_config(config), data.features, data.items.size(), {}, 0,
-                        at::kCPU);
+  const TwoTower towers(Architecture::from_config(config), data.features, data.items.size(), {},
+                        Optimizer::kRowWiseAdagrad, 0, at::kCPU);
   EXPECT_NO_THROW(check_parameters(towers, 7));
   const at::NoGradGuard no_grad;
   towers.named_parameters()["item.bias.weight"][3] = std::nan("");
