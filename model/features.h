@@ -43,7 +43,7 @@ struct FittedFeature {
   int64_t width() const;
 };
 
-// Immutable after construction; all methods thread-safe.
+// Immutable once it is shared; const methods are thread-safe.
 class FeatureSpace {
  public:
   FeatureSpace() = default;
@@ -52,6 +52,7 @@ class FeatureSpace {
   FeatureSpace(Schema schema, std::vector<FittedFeature> fitted);
 
   const Schema& schema() const { return schema_; }
+  void set_history_length(int64_t length) { schema_.history_length = length; }
   std::span<const FittedFeature> group(Group g) const;
 
   // Appends one value of feature `f` to `column`. Throws Error(kSchema) with the field's path for a

@@ -55,7 +55,8 @@ struct Schema {
   std::vector<Feature> features;               // users, then context, then items; as written
   std::map<std::string, double> kind_weights;  // [kinds]; absent kinds weigh 1
   std::vector<std::string> outcomes;           // known only after the event: refused as inputs
-  int64_t history_length = 50;                 // events of a person that the query tower reads
+  int64_t history_length = 50;  // events of a person that the query tower reads; where a config
+                                // leaves it open, training decides
 
   // Errors (kSchema): unknown keys or kinds (nearest name), an outcome column used as an input,
   // `from` without a time column, duplicate or malformed names; each with file and line.

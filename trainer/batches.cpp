@@ -5,6 +5,7 @@
 #include <numbers>
 #include <utility>
 
+#include "trainer/decide.h"
 #include "trainer/random.h"
 
 namespace hypertower {
@@ -27,12 +28,6 @@ int64_t single_batch_size(const TrainingConfig& config, size_t targets) {
   int64_t size = kLeast;
   while (size < kMost && size * 2 * 100 <= static_cast<int64_t>(targets)) size *= 2;
   return size;
-}
-
-int64_t tokens_per_batch(const TrainingConfig& config, size_t targets) {
-  constexpr size_t kManyTargets = 300000;
-  if (config.batch_size > 0) return config.batch_size;
-  return targets < kManyTargets ? 1024 : 2048;
 }
 
 class SingleBatches : public Batches {
@@ -76,7 +71,7 @@ class WindowBatches : public Batches {
       : events_(events),
         histories_(histories),
         seed_(config.seed),
-        budget_(tokens_per_batch(config, targets.size())),
+        budget_(tokens_per_batch(config, static_cast<int64_t>(targets.size()))),
         lead_(histories.length() / 4),
         is_target_(static_cast<size_t>(events.size()), false) {
     for (const int64_t e : targets) is_target_[static_cast<size_t>(e)] = true;

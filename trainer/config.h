@@ -26,20 +26,21 @@ struct DataConfig {
   std::string unknown_items = "keep";
 };
 
+// Where a default says "by rule" (0, -1 or "auto"), the data decides: decide.h.
 struct TrainingConfig {
   std::string loss = "auto";
   int64_t full_softmax_items = 20000;
   int64_t negatives = 1024;
   int64_t hard_negatives = 0;
-  int64_t epochs = 10;
+  int64_t epochs = 0;  // 0: by rule
   int64_t patience = 2;
-  int64_t batch_size = 0;
-  double lr = 1e-3;
-  std::string table_optimizer = "adagrad";
-  double table_lr = 0.05;
-  double weight_decay = 0.1;
+  int64_t batch_size = 0;  // 0: by rule
+  double lr = 0;           // 0: by rule
+  std::string table_optimizer = "auto";
+  double table_lr = 0;       // 0: by rule
+  double weight_decay = -1;  // -1: by rule
   int64_t warmup_steps = 50;
-  double dropout = 0.2;
+  double dropout = -1;  // -1: by rule
   double user_dropout = 0.1;
   double context_dropout = 0.1;
   double moment_dropout = 0.1;
@@ -47,7 +48,7 @@ struct TrainingConfig {
   std::string followers = "auto";
   std::string habits = "auto";
   double start_scale = 0.02;
-  bool refit = true;
+  std::string refit = "auto";
   int64_t seed = 0;
   int64_t threads = 0;
   std::string device = "auto";

@@ -13,6 +13,7 @@
 #include "trainer/config.h"
 #include "trainer/count_followers.h"
 #include "trainer/dataset.h"
+#include "trainer/decide.h"
 #include "trainer/evaluate.h"
 #include "trainer/export.h"
 #include "trainer/fit.h"
@@ -27,6 +28,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kRareRepeats = 0.01;  // below this share a repeat is an accident, not a wish
+constexpr double kWorthRefit = 0.02;   // share of validation events that are worth a second run
 constexpr uint64_t kSampleStream = 3;
 constexpr size_t kPopularKept = 1000;
 
@@ -96,6 +98,11 @@ std::vector<int64_t> sample(std::vector<int64_t> rows, int64_t most, int64_t see
   rows.resize(static_cast<size_t>(most));
   std::sort(rows.begin(), rows.end());
   return rows;
+}
+
+bool decide_refit(const TrainingConfig& config, size_t train, size_t valid) {
+  if (config.refit != "auto") return config.refit == "true";
+  return static_cast<double>(valid) >= kWorthRefit * static_cast<double>(train);
 }
 
 bool decide_exclude_seen(const EvaluationConfig& config, const Dataset& data,
@@ -228,7 +235,8 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
   Memory memory =
       fit_memory(*fit.towers, inputs, task.valid, config.training, exclude_seen, observer);
   timer.end("memory");
-  const bool refit = config.training.refit && !valid_rows.empty() && !fit.stopped;
+  const bool refit = decide_refit(config.training, train_rows.size(), valid_rows.size()) &&
+                     !valid_rows.empty() && !fit.stopped;
   if (refit) {
     task.stage = "refit";
     task.train.insert(task.train.end(), valid_rows.begin(), valid_rows.end());
@@ -295,16 +303,20 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
 
 TrainResult train(const ConfigTree& config, const TrainData& data, TrainObserver& observer) {
   StageTimer timer;
-  const TrainerConfig settings = TrainerConfig::from_config(config);
+  TrainerConfig settings = TrainerConfig::from_config(config);
   const Schema schema = Schema::from_config(config);
-  Architecture architecture = Architecture::from_config(config);
-  if (architecture.history == HistoryEncoder::kAuto) architecture.history = HistoryEncoder::kPools;
+  const Architecture architecture = Architecture::from_config(config);
   const at::Device device = device_for(settings.training);
   const int64_t threads = settings.training.threads;
   at::set_num_threads(threads > 0 ? static_cast<int>(threads) : hardware_threads());
   const Deterministic deterministic;
-  const Dataset dataset = load_dataset(schema, settings.data, data, observer);
-  return train_on(dataset, architecture, settings, device, timer, observer);
+  Dataset dataset = load_dataset(schema, settings.data, data, observer);
+  const int64_t length = config.has("history.length") ? schema.history_length : 0;
+  const Decisions decisions = decide(architecture, settings.training, length, dataset);
+  observer.on_message(decisions.text);
+  settings.training = decisions.training;
+  dataset.features.set_history_length(decisions.history_length);
+  return train_on(dataset, decisions.architecture, settings, device, timer, observer);
 }
 
 }  // namespace hypertower

@@ -33,8 +33,8 @@ TEST(TrainerConfig, NamesTheNearestKeyWithFileAndLine) {
 }
 
 TEST(TrainerConfig, ChecksRangesAndWords) {
-  EXPECT_EQ(parse_error("[training]\nepochs = 0\n"),
-            "shop.toml:2: training.epochs must be at least 1, got 0.");
+  EXPECT_EQ(parse_error("[training]\nepochs = -1\n"),
+            "shop.toml:2: training.epochs must be at least 0, got -1.");
   EXPECT_EQ(parse_error("[data]\ntest_fraction = 0.9\n"),
             "shop.toml:2: data.test_fraction must be between 0 and 0.5, got 0.9.");
   EXPECT_EQ(parse_error("[data]\nsplit = \"tim\"\n"),

@@ -209,11 +209,11 @@ min_count = 3
 TEST(Train, SaysWhenABaselineIsAsGood) {
   const Folder folder;
   Messages messages;
-  const TrainResult r =
-      train_shop(folder,
-                 "training.epochs=1 training.lr=0 training.table_lr=0 training.item_start=random "
-                 "training.followers=off training.habits=off",
-                 &messages);
+  const TrainResult r = train_shop(
+      folder,
+      "training.epochs=1 training.lr=1e-12 training.table_lr=1e-12 training.item_start=random "
+      "training.followers=off training.habits=off",
+      &messages);
   EXPECT_FALSE(r.report["beats_baselines"].get<bool>());
   bool said = false;
   for (const auto& text : messages.texts) {

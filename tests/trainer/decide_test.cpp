@@ -1,0 +1,93 @@
+#include "trainer/decide.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/trainer/support.h"
+
+namespace hypertower {
+namespace {
+
+// `people` of `each` training events among `items`, ordered by a column or not.
+Dataset make_dataset(int64_t people, int64_t each, int64_t items, bool ordered) {
+  Dataset data;
+  const Schema schema = Schema::from_config(
+      testing::config_of(ordered ? "[columns]\nposition = \"p\"\n" : "[columns]\nuser = \"u\"\n"));
+  data.features = FeatureSpace(schema, {});
+  for (int64_t u = 0; u < people; ++u) data.users.add(std::to_string(u));
+  for (int64_t i = 0; i < items; ++i) data.items.add(std::to_string(i));
+  for (int64_t e = 0; e < people * each; ++e) {
+    data.events.user.push_back(e % people);
+    data.events.item.push_back(e % items);
+    data.events.weight.push_back(1.0F);
+    data.events.part.push_back(Part::kTrain);
+  }
+  return data;
+}
+
+Decisions of(const Dataset& data) {
+  return decide(Architecture{}, TrainingConfig{}, 0, data);
+}
+
+TEST(Decide, ManyOrderedEventsAreReadByATransformer) {
+  const Decisions d = of(make_dataset(1000, 150, 1000, true));
+  EXPECT_EQ(d.architecture.history, HistoryEncoder::kTransformer);
+  EXPECT_EQ(d.history_length, 150);
+  EXPECT_EQ(d.training.epochs, 8);
+  EXPECT_EQ(d.training.lr, 2e-3);
+  EXPECT_EQ(d.training.table_optimizer, "adam");
+  EXPECT_EQ(d.training.table_lr, 2e-3);
+  EXPECT_EQ(d.training.dropout, 0.1);
+  EXPECT_EQ(d.text,
+            "Histories are read by a transformer, the latest 150 events (model.history, "
+            "history.length): 150000 events to learn from, 150 a person, 150 an item; at most 8 "
+            "epochs, dropout 0.1.");
+}
+
+TEST(Decide, FewEventsShortOnesAndThoseWithoutOrderAreReadByPools) {
+  EXPECT_EQ(of(make_dataset(1000, 90, 1000, true)).architecture.history, HistoryEncoder::kPools);
+  EXPECT_EQ(of(make_dataset(75000, 2, 1000, true)).architecture.history, HistoryEncoder::kPools);
+  const Decisions d = of(make_dataset(1000, 150, 1000, false));
+  EXPECT_EQ(d.architecture.history, HistoryEncoder::kPools);
+  EXPECT_NE(d.text.find("in the order of their rows"), std::string::npos) << d.text;
+  EXPECT_EQ(d.history_length, 50);
+  EXPECT_EQ(d.training.epochs, 10);
+  EXPECT_EQ(d.training.table_optimizer, "adagrad");
+}
+
+TEST(Decide, LengthStaysWithinItsBoundsAndRareItemsNeedDropout) {
+  EXPECT_EQ(of(make_dataset(20000, 6, 12000, true)).history_length, 50);
+  EXPECT_EQ(of(make_dataset(200, 600, 12000, true)).history_length, 200);
+  EXPECT_EQ(of(make_dataset(200, 600, 12000, true)).training.dropout, 0.3);
+}
+
+TEST(Decide, WhatTheConfigSaysStands) {
+  Architecture architecture;
+  architecture.history = HistoryEncoder::kPools;
+  TrainingConfig training;
+  training.lr = 0.5;
+  training.dropout = 0;
+  training.epochs = 3;
+  training.weight_decay = 0;
+  const Decisions d = decide(architecture, training, 7, make_dataset(1000, 150, 1000, true));
+  EXPECT_EQ(d.architecture.history, HistoryEncoder::kPools);
+  EXPECT_EQ(d.history_length, 7);
+  EXPECT_EQ(d.training.lr, 0.5);
+  EXPECT_EQ(d.training.dropout, 0);
+  EXPECT_EQ(d.training.epochs, 3);
+  EXPECT_EQ(d.training.weight_decay, 0);
+}
+
+TEST(Decide, HeadsThatDoNotDivideTheDimensionKeepThePools) {
+  Architecture architecture;
+  architecture.dim = 33;
+  const Decisions d =
+      decide(architecture, TrainingConfig{}, 0, make_dataset(1000, 150, 1000, true));
+  EXPECT_EQ(d.architecture.history, HistoryEncoder::kPools);
+}
+
+TEST(Decide, NoEventsAreNoProblem) {
+  EXPECT_EQ(of(Dataset{}).architecture.history, HistoryEncoder::kPools);
+}
+
+}  // namespace
+}  // namespace hypertower
