@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t kMaxWidth = 8192;
 
 // In the order of the enumerators.
-const std::vector<std::string> kHistories = {"auto", "pools", "transformer"};
+const std::vector<std::string> kHistories = {"auto", "pools", "set", "transformer"};
 
 Architecture read(const ConfigTree& config, const std::string& prefix,
                   const std::string& history_if_absent) {
@@ -63,8 +63,8 @@ Architecture Architecture::from_json(const nlohmann::json& j) {
   tree.check_keys("", keys());
   const Architecture a = read(tree, "", "pools");
   if (a.history == HistoryEncoder::kAuto) {
-    throw Error(ErrorKind::kSchema, "architecture: history must be \"pools\" or \"transformer\"",
-                "history");
+    throw Error(ErrorKind::kSchema,
+                "architecture: history must be \"pools\", \"set\" or \"transformer\"", "history");
   }
   return a;
 }

@@ -4,15 +4,17 @@
 //   item tower       u_i = E[i] + sum_f field_f(item)                                      [t]
 //                    v_i = [u_i / |u_i|, bias_i]                                           [d]
 //   query tower      p   = b + sum_f field_f(user)                                person   [t]
-//                    s   = p + sum_h W_h pool_h(history), or transformer(p, history) state [t]
+//                    s   = read(p, history): pools, set or transformer             state    [t]
 //                    q'  = bilinear head(s, context), linear in s                          [t]
 //                    q   = [q' / temperature, 1]                                           [d]
 //   score            <q, v_i>, the logit of the softmax that training fits; answers add what
 //                    followers.h and habits.h say of the history
 //
 // Histories, v_j the items of the events, oldest first, n of them:
-//   pools            pool_h = sum_j w_hj v_j[:t] / sum_j w_hj
+//   pools            s = p + sum_h W_h pool_h,  pool_h = sum_j w_hj v_j[:t] / sum_j w_hj
 //                    w_hj   = kind weight_j * exp(-decay_h * (n - j))
+//   set              s = r / |r|,  r = p + sum_j w_j v_j[:t] / sum_j w_j, whatever the order
+//                    w_j    = kind weight_j * exp(l_item), l = 0 for items unseen in training
 //   transformer      x_0 = p + place_0,  x_j = sqrt(t) v_j[:t] + kind(j) + place_j    tokens
 //                    in every layer, causally (x_j sees x_0 ... x_j), pre-norm:
 //                    x += W_o attention(W_qkv LN(x)),  x += W_2 GELU(W_1 LN(x))
@@ -32,6 +34,7 @@
 //   user.<f>.weight likewise        query.bias [t]
 //   pools:        history.log_decay [H] (decay = exp)
 //                 history.mix [H, t, t] (pool_h mix[h]^T, as Linear.weight)
+//   set:          history.log_weight.weight [items, 1] (l)
 //   transformer:  history.place.weight [history length + 1, t]
 //                 history.kind.weight [kinds + 1, t] (where the schema has [kinds])
 //                 history.<l>.{attention,feed}_norm.{weight,bias} [t]
@@ -54,7 +57,7 @@ namespace hypertower {
 
 enum class Head : uint8_t { kNone, kBilinear };
 // kAuto: training chooses by its data; an exported model says which.
-enum class HistoryEncoder : uint8_t { kAuto, kPools, kTransformer };
+enum class HistoryEncoder : uint8_t { kAuto, kPools, kSet, kTransformer };
 
 struct Architecture {
   int64_t dim = 64;  // of query and item vectors, >= 2; the last number carries the item's bias
@@ -71,7 +74,7 @@ struct Architecture {
   int64_t width() const { return dim - 1; }
 
   // [model]: the keys are the names above, head = "bilinear" | "none", history = "auto" | "pools" |
-  // "transformer". Errors (kSchema): unknown keys, values out of range, with file and line.
+  // "set" | "transformer". Errors (kSchema): unknown keys, values out of range, with file and line.
   static Architecture from_config(const ConfigTree& config);
   static Architecture from_json(const nlohmann::json& j);  // as written by to_json; never "auto"
   nlohmann::json to_json() const;

@@ -74,6 +74,8 @@ std::map<std::string, std::vector<int64_t>> expected_shapes(const Architecture& 
   };
   if (a.history == HistoryEncoder::kTransformer) {
     shapes.merge(transformer_shapes(a, features.schema()));
+  } else if (a.history == HistoryEncoder::kSet) {
+    shapes["history.log_weight.weight"] = {-1, 1};
   } else {
     shapes["history.log_decay"] = {a.history_pools};
     shapes["history.mix"] = {a.history_pools, t, t};
@@ -104,7 +106,7 @@ void check_weights(const Architecture& architecture, const FeatureSpace& feature
                    const Weights& weights) {
   const auto finite = [](float x) { return std::isfinite(x); };
   if (architecture.history == HistoryEncoder::kAuto) {
-    broken("the architecture does not say how histories are read (pools or transformer)");
+    broken("the architecture does not say how histories are read (pools, set or transformer)");
   }
   if (architecture.head == Head::kBilinear && features.group(Group::kContext).empty()) {
     broken("the architecture has a bilinear head, but the schema has no context features");
@@ -139,9 +141,10 @@ void check_weights(const Architecture& architecture, const FeatureSpace& feature
     }
   }
   const int64_t ids = weights.at("item.id.weight").shape[0];
-  const int64_t biases = weights.at("item.bias.weight").shape[0];
-  if (ids != biases) {
-    broken("tensor 'item.bias.weight' has " + std::to_string(biases) +
+  for (const char* name : {"item.bias.weight", "history.log_weight.weight"}) {
+    const auto found = weights.find(name);
+    if (found == weights.end() || found->second.shape[0] == ids) continue;
+    broken("tensor '" + std::string(name) + "' has " + std::to_string(found->second.shape[0]) +
            " rows, item.id.weight has " + std::to_string(ids));
   }
 }
@@ -249,46 +252,81 @@ void Encoder::encode_state(const Batch& users, const HistoryBatch& history,
   }
   if (architecture_.history == HistoryEncoder::kTransformer) {
     transform_histories(architecture_, weights_, history, item_vectors, state, exec);
+  } else if (architecture_.history == HistoryEncoder::kSet) {
+    add_set(history, item_vectors, state, exec);
+    l2_normalize(state, kNormEps, state, exec);
   } else if (!history.items.empty()) {
     add_pools(history, item_vectors, state, exec);
   }
 }
 
-void Encoder::add_pools(const HistoryBatch& history, MatrixView<const float> item_vectors,
-                        MatrixView<float> state, const Exec& exec) const {
-  const MatrixView<const float> directions(item_vectors.data, item_vectors.rows, width(),
-                                           item_vectors.ld);
-  const SharedArray<float>& log_decay = tensor("history.log_decay").data;
-  const SharedArray<float>& mix = tensor("history.mix").data;
+namespace {
+
+// The weighted means of the histories' items. weigh(j, age): the weight of event j, the age-th from
+// the end of its history.
+template <class Weigh>
+void mean_items(const HistoryBatch& history, MatrixView<const float> directions, const Weigh& weigh,
+                MatrixView<float> out, const Exec& exec) {
+  std::vector<double> raw(history.items.size());
   std::vector<float> weights(history.items.size());
-  std::vector<float> pool(static_cast<size_t>(state.rows * state.cols));
-  const MatrixView<float> pool_view(pool.data(), state.rows, state.cols);
+  for (size_t r = 0; r + 1 < history.offsets.size(); ++r) {
+    const auto begin = static_cast<size_t>(history.offsets[r]);
+    const auto end = static_cast<size_t>(history.offsets[r + 1]);
+    double total = 0.0;
+    for (size_t j = begin; j < end; ++j) {
+      raw[j] = weigh(j, end - 1 - j);
+      total += raw[j];
+    }
+    for (size_t j = begin; j < end; ++j) {
+      weights[j] = total > 0.0 ? static_cast<float>(raw[j] / total) : 0.0F;
+    }
+  }
   Bags bags;
   bags.ids = history.items.data();
   bags.offsets = history.offsets.data();
   bags.weights = weights.data();
   bags.n = static_cast<int64_t>(history.items.size());
-  bags.bags = state.rows;
+  bags.bags = out.rows;
   bags.name = "history";
+  embedding_bag(directions, bags, Pool::kSum, BadIds::kThrow, out, exec);
+}
+
+MatrixView<const float> directions_of(MatrixView<const float> item_vectors, int64_t width) {
+  return {item_vectors.data, item_vectors.rows, width, item_vectors.ld};
+}
+
+}  // namespace
+
+void Encoder::add_pools(const HistoryBatch& history, MatrixView<const float> item_vectors,
+                        MatrixView<float> state, const Exec& exec) const {
+  const SharedArray<float>& log_decay = tensor("history.log_decay").data;
+  const SharedArray<float>& mix = tensor("history.mix").data;
+  std::vector<float> pool(static_cast<size_t>(state.rows * state.cols));
+  const MatrixView<float> pool_view(pool.data(), state.rows, state.cols);
+  const int64_t t = width();
   for (size_t h = 0; h < log_decay.size(); ++h) {
     const double decay = std::exp(static_cast<double>(log_decay[h]));
-    for (size_t r = 0; r + 1 < history.offsets.size(); ++r) {
-      const auto begin = static_cast<size_t>(history.offsets[r]);
-      const auto end = static_cast<size_t>(history.offsets[r + 1]);
-      const auto weight = [&](size_t j) {
-        return history.weights[j] * std::exp(-decay * static_cast<double>(end - 1 - j));
-      };
-      double total = 0.0;
-      for (size_t j = begin; j < end; ++j) total += weight(j);
-      for (size_t j = begin; j < end; ++j) {
-        weights[j] = total > 0.0 ? static_cast<float>(weight(j) / total) : 0.0F;
-      }
-    }
-    embedding_bag(directions, bags, Pool::kSum, BadIds::kThrow, pool_view, exec);
-    const int64_t t = width();
+    const auto weigh = [&](size_t j, size_t age) {
+      return history.weights[j] * std::exp(-decay * static_cast<double>(age));
+    };
+    mean_items(history, directions_of(item_vectors, t), weigh, pool_view, exec);
     linear(pool_view, {mix.data() + static_cast<int64_t>(h) * t * t, t, t}, nullptr,
            Activation::kNone, /*accumulate=*/true, state, exec);
   }
+}
+
+void Encoder::add_set(const HistoryBatch& history, MatrixView<const float> item_vectors,
+                      MatrixView<float> state, const Exec& exec) const {
+  const SharedArray<float>& log_weight = tensor("history.log_weight.weight").data;
+  std::vector<float> mean(static_cast<size_t>(state.rows * state.cols));
+  const MatrixView<float> mean_view(mean.data(), state.rows, state.cols);
+  const auto weigh = [&](size_t j, size_t) {
+    const auto item = static_cast<size_t>(history.items[j]);
+    const float log = item < log_weight.size() ? log_weight[item] : 0.0F;
+    return history.weights[j] * std::exp(static_cast<double>(log));
+  };
+  mean_items(history, directions_of(item_vectors, width()), weigh, mean_view, exec);
+  add_to(mean_view, state);
 }
 
 void Encoder::encode_query(MatrixView<const float> state, const Batch& context,

@@ -71,6 +71,9 @@ class Encoder {
   void add_pools(const HistoryBatch& history, MatrixView<const float> item_vectors,
                  MatrixView<float> state, const Exec& exec) const;
 
+  void add_set(const HistoryBatch& history, MatrixView<const float> item_vectors,
+               MatrixView<float> state, const Exec& exec) const;
+
   Architecture architecture_;
   FeatureSpace features_;
   Weights weights_;

@@ -14,6 +14,7 @@ namespace {
 constexpr uint64_t kOrderStream = 1;
 constexpr uint64_t kCutStream = 4;
 constexpr uint64_t kNoiseStream = 5;
+constexpr uint64_t kKeepStream = 6;
 constexpr double kLengthNoise = 0.1;  // of log length: the same windows do not meet every epoch
 
 // Draws of one epoch.
@@ -202,7 +203,88 @@ class WindowBatches : public Batches {
   std::vector<std::vector<Window>> batches_;
 };
 
+class PeopleBatches : public Batches {
+ public:
+  PeopleBatches(const Events& events, const Histories& histories, int64_t num_users,
+                std::span<const int64_t> targets, Part last, const TrainingConfig& config)
+      : events_(events),
+        histories_(histories),
+        last_(last),
+        seed_(config.seed),
+        size_(people_per_batch(config)),
+        is_target_(static_cast<size_t>(events.size()), false),
+        draw_(static_cast<uint64_t>(config.seed), kKeepStream) {
+    for (const int64_t e : targets) is_target_[static_cast<size_t>(e)] = true;
+    const auto is_target = [&](int64_t e) { return is_target_[static_cast<size_t>(e)]; };
+    for (int64_t u = 0; u < num_users; ++u) {
+      const auto own = histories.events_of(u);
+      if (std::any_of(own.begin(), own.end(), is_target)) people_.push_back(u);
+    }
+  }
+
+  int64_t begin_epoch(int64_t epoch) override {
+    order_ = people_;
+    shuffle(order_, random_of(seed_, epoch, kOrderStream));
+    draw_ = random_of(seed_, epoch, kKeepStream);
+    return (static_cast<int64_t>(order_.size()) + size_ - 1) / size_;
+  }
+
+  TrainBatch batch(int64_t index) const override {
+    TrainBatch out;
+    out.target_offsets.push_back(0);
+    const auto begin = static_cast<size_t>(index * size_);
+    const size_t end = std::min(order_.size(), begin + static_cast<size_t>(size_));
+    for (size_t i = begin; i < end; ++i) append(order_[i], out);
+    return out;
+  }
+
+ private:
+  static constexpr double kKept = 0.5;
+
+  void append(int64_t user, TrainBatch& out) const {
+    std::vector<int64_t> readable;
+    for (const int64_t e : histories_.events_of(user)) {
+      if (events_.part[static_cast<size_t>(e)] <= last_) readable.push_back(e);
+      if (is_target_[static_cast<size_t>(e)]) out.targets.push_back(e);
+    }
+    out.people.push_back(readable.front());
+    out.target_offsets.push_back(static_cast<int64_t>(out.targets.size()));
+    const auto n = static_cast<double>(readable.size());
+    const double kept = std::min(kKept, static_cast<double>(histories_.length()) / n);
+    int64_t age = 0;
+    const auto before = out.past.items.size();
+    for (const int64_t e : readable) {
+      const bool is_kept =
+          static_cast<double>(draw_.bits(static_cast<uint64_t>(e)) >> 11) * 0x1.0p-53 < kept;
+      if (is_kept) histories_.append_event(e, out.past);
+    }
+    // A person of several events is never read as one of none.
+    if (out.past.items.size() == before && readable.size() > 1) {
+      const auto place =
+          draw_.below(static_cast<uint64_t>(readable[0]), static_cast<int64_t>(readable.size()));
+      histories_.append_event(readable[static_cast<size_t>(place)], out.past);
+    }
+    for (size_t j = before; j < out.past.items.size(); ++j) out.past.ages.push_back(age++);
+    out.past.offsets.push_back(static_cast<int64_t>(out.past.items.size()));
+  }
+
+  const Events& events_;
+  const Histories& histories_;
+  Part last_;
+  int64_t seed_;
+  int64_t size_;  // people a batch
+  std::vector<bool> is_target_;
+  std::vector<int64_t> people_, order_;
+  CounterRandom draw_;  // of the epoch
+};
+
 }  // namespace
+
+std::unique_ptr<Batches> people_batches(const Events& events, const Histories& histories,
+                                        int64_t num_users, std::span<const int64_t> targets,
+                                        Part last, const TrainingConfig& config) {
+  return std::make_unique<PeopleBatches>(events, histories, num_users, targets, last, config);
+}
 
 std::unique_ptr<Batches> single_batches(const Histories& histories,
                                         std::span<const int64_t> targets,

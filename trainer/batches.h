@@ -18,8 +18,11 @@ struct TrainBatch {
   std::vector<int64_t> people;   // per history, an event row of its person
   HistoryRows past;              // the histories
   // Where histories are shared: per target, the packed token whose state predicts it, numbered as
-  // in HistoryTransformer::states. Empty: history r predicts target r.
+  // in HistoryTransformer::states. Empty: see `target_offsets`.
   std::vector<int64_t> tokens;
+  // History r predicts the targets [target_offsets[r], target_offsets[r + 1]), none of them better
+  // than another. Empty as well: history r predicts target r.
+  std::vector<int64_t> target_offsets;
 };
 
 class Batches {
@@ -45,6 +48,13 @@ std::unique_ptr<Batches> single_batches(const Histories& histories,
 // 2048. `events` must outlive it; `targets` are ascending event rows of `last` or an earlier part,
 // whose events alone are read.
 std::unique_ptr<Batches> window_batches(const Events& events, const Histories& histories,
+                                        int64_t num_users, std::span<const int64_t> targets,
+                                        Part last, const TrainingConfig& config);
+
+// Whole people: all of a person's targets are predicted from a part of her events, drawn anew each
+// epoch, so that each is predicted from others before and after it; for events in no order.
+// config.batch_size people a batch, 256 by rule (0). As window_batches else.
+std::unique_ptr<Batches> people_batches(const Events& events, const Histories& histories,
                                         int64_t num_users, std::span<const int64_t> targets,
                                         Part last, const TrainingConfig& config);
 

@@ -37,13 +37,13 @@ void visit_data(Config& c, Visitor&& visit) {
   visit("valid", c.valid, kAny, "events to stop early by, with split = \"given\"");
   visit("test", c.test, kAny, "events to report on, with split = \"given\"");
   visit("separator", c.separator, kAny, "between the columns of CSV files");
-  visit(
-      "split", c.split, Limits{.words = {"time", "last", "given"}},
-      "time: the latest events are held out; last: each user's last two; given: files or a column");
+  visit("split", c.split, Limits{.words = {"time", "last", "random", "given"}},
+        "time: the latest events are held out; last: each user's last two; random: a part of each "
+        "user's, for events in no order; given: files or a column");
   visit("valid_fraction", c.valid_fraction, Limits{.low = 0, .high = 0.5},
-        "of the events, with split = \"time\", held out to stop early by");
+        "of the events, with split = \"time\" or \"random\", held out to stop early by");
   visit("test_fraction", c.test_fraction, Limits{.low = 0, .high = 0.5},
-        "of the events, with split = \"time\", held out to report on");
+        "of the events, with split = \"time\" or \"random\", held out to report on");
   visit("sessions", c.sessions, kAny,
         "user ids name sessions: the same id in another file is somebody else");
   visit("unknown_items", c.unknown_items, Limits{.words = {"keep", "drop"}},
@@ -56,27 +56,29 @@ void visit_training(Config& c, Visitor&& visit) {
         "auto: full_softmax up to full_softmax_items items, else sampled_softmax");
   visit("full_softmax_items", c.full_softmax_items, kPositive,
         "catalogue size where auto switches");
-  visit("negatives", c.negatives, kCount,
-        "uniform negatives a batch beside the in-batch ones (sampled_softmax; both with logQ)");
+  visit("negatives", c.negatives, Limits{.low = -1},
+        "uniform negatives a batch beside the in-batch ones (sampled_softmax; both with logQ); -1: "
+        "1024, for sets 4096");
   visit("hard_negatives", c.hard_negatives, kCount,
         "best items of each event, by the towers themselves, beside those (sampled_softmax)");
   visit("epochs", c.epochs, kCount,
-        "at most, the learning rate falls over all of them; 0: 10, or for a transformer so many "
-        "that there are 3 sqrt(events) steps");
-  visit("patience", c.patience, kCount,
-        "epochs without a better validation ranking before stopping");
+        "at most, the learning rate falls over all of them; 0: 10, for a transformer so many that "
+        "there are 3 sqrt(events) steps, for sets 2500 steps");
+  visit("patience", c.patience, Limits{.low = -1},
+        "epochs without a better validation ranking before stopping; -1: a fifth of the epochs, at "
+        "least 2");
   visit("batch_size", c.batch_size, kCount,
-        "events per step, of a transformer tokens; 0: a hundredth of the events, between 32 and "
-        "512, of a transformer 1024, from 300000 events on 2048");
+        "events per step; 0: a hundredth of the events, between 32 and 512. Of a transformer "
+        "tokens; 0: 1024, from 300000 events on 2048. Of sets people; 0: 256");
   visit("lr", c.lr, Limits{.low = 0, .high = 1},
-        "AdamW, dense layers; 0: 0.001, for a transformer 0.002");
+        "AdamW, dense layers; 0: 0.001, for a transformer 0.002, for sets 0.01");
   visit("table_optimizer", c.table_optimizer, Limits{.words = {"auto", "adagrad", "adam"}},
         "of embedding tables: row-wise Adagrad, or Adam of the rows that a step touches; auto: "
-        "adam beside a transformer");
+        "adam for a transformer and sets");
   visit("table_lr", c.table_lr, Limits{.low = 0, .high = 10},
         "of the embedding tables; 0: 0.05 with adagrad, lr with adam");
   visit("weight_decay", c.weight_decay, Limits{.low = -1, .high = 10},
-        "decoupled, on matrices; -1: 0.1, for a transformer 0");
+        "decoupled, on matrices; -1: 0.1, for a transformer and sets 0");
   visit("warmup_steps", c.warmup_steps, kCount, "steps over which the learning rates rise");
   visit("dropout", c.dropout, Limits{.low = -1, .high = 0.95},
         "on the pooled history or in the transformer; -1: 0.2, for a transformer 0.1, or 0.3 "
@@ -94,8 +96,8 @@ void visit_training(Config& c, Visitor&& visit) {
   visit("habits", c.habits, Limits{.words = {"auto", "off"}},
         "raise what people did at such moments; auto: where repeats are usual and it helps");
   visit("refit", c.refit, Limits{.words = {"auto", "true", "false"}},
-        "train again on train + valid for the best number of epochs; auto: where valid is at least "
-        "2 % of train");
+        "once measured, train what is exported again for the best number of epochs on all events "
+        "(but those of a given test); auto: where at least 2 % were held out");
   visit("seed", c.seed, kCount, "same seed, same machine: same bits");
   visit("threads", c.threads, kCount, "CPU threads, 0 = one per core");
   visit("device", c.device, Limits{.words = {"auto", "cpu", "cuda"}}, "auto: CUDA when available");

@@ -30,10 +30,10 @@ struct DataConfig {
 struct TrainingConfig {
   std::string loss = "auto";
   int64_t full_softmax_items = 20000;
-  int64_t negatives = 1024;
+  int64_t negatives = -1;  // -1: by rule
   int64_t hard_negatives = 0;
-  int64_t epochs = 0;  // 0: by rule
-  int64_t patience = 2;
+  int64_t epochs = 0;      // 0: by rule
+  int64_t patience = -1;   // -1: by rule
   int64_t batch_size = 0;  // 0: by rule
   double lr = 0;           // 0: by rule
   std::string table_optimizer = "auto";

@@ -56,6 +56,7 @@ class Loader {
 
   Dataset load() {
     read_tables();
+    if (config_.split == "random") draw_parts();
     take_events();
     split();
     fit();
@@ -161,6 +162,30 @@ class Loader {
     }
   }
 
+  // Held-out events go to the end: all that trains is history of theirs, none of them of another.
+  void draw_parts() {
+    observer_.on_message(
+        "data.split = \"random\" predicts what people did from what they did before and after: "
+        "figures flatter a model where events have an order (\"time\" and \"last\" do not).");
+    std::vector<int64_t> users;
+    for (const EventLog::Row& row : log_.rows) users.push_back(row.user);
+    const std::vector<Part> parts =
+        split_random(users, out_.users.size(), config_.valid_fraction, config_.test_fraction);
+    for (size_t r = 0; r < parts.size(); ++r) log_.rows[r].part = parts[r];
+    std::stable_sort(log_.rows.begin(), log_.rows.end(),
+                     [](const auto& a, const auto& b) { return *a.part < *b.part; });
+  }
+
+  // All of a part at one moment after the events of the parts before.
+  void put_held_out_last() {
+    Events& e = out_.events;
+    double latest = 0;
+    for (size_t i = 0; i < e.order.size(); ++i) {
+      if (e.part[i] == Part::kTrain) latest = e.order[i];
+      if (e.part[i] != Part::kTrain) e.order[i] = latest + static_cast<double>(e.part[i]);
+    }
+  }
+
   void split() {
     Events& e = out_.events;
     if (config_.split == "last") {
@@ -173,6 +198,9 @@ class Loader {
                     "data.split");
       }
       e.part = split_by_time(e.order, config_.valid_fraction, config_.test_fraction);
+    } else if (config_.split == "random") {
+      for (const EventLog::Row& row : log_.rows) e.part.push_back(*row.part);
+      put_held_out_last();
     } else {
       const bool column = !schema_.columns.split.empty();
       if (!column && log_.tables.size() == 1) {

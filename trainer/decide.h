@@ -19,10 +19,13 @@ struct Decisions {
   std::string text;  // what was decided and why, a sentence or two
 };
 
-// `history_length` 0: open, as are the settings that config.h calls "by rule".
-Decisions decide(const Architecture& architecture, const TrainingConfig& training,
+// `history_length` 0: open, as are the settings that config.h calls "by rule" and, where it says
+// so, architecture.dim.
+Decisions decide(const Architecture& architecture, bool dim_is_open, const TrainingConfig& training,
                  int64_t history_length, const Dataset& data);
 
+// People of a batch: training.batch_size, or by rule (0) 256.
+int64_t people_per_batch(const TrainingConfig& training);
 // Tokens of a batch of windows: training.batch_size, or by rule (0) 1024 and from 300,000 targets
 // on 2048.
 int64_t tokens_per_batch(const TrainingConfig& training, int64_t targets);

@@ -23,6 +23,7 @@ using Clock = std::chrono::steady_clock;
 constexpr double kLastRate = 0.05;       // of the learning rate, at the end of the cosine
 constexpr double kLeastProgress = 1e-5;  // of the gain, to count as better
 constexpr double kBeta2 = 0.98;
+constexpr double kRareBeta2 = 0.999;  // of tables whose rows are touched now and then
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -33,8 +34,9 @@ std::unique_ptr<Batches> batches_for(const TrainingInputs& inputs, const Archite
   if (architecture.history == HistoryEncoder::kPools) {
     return single_batches(inputs.histories, task.train, config);
   }
-  return window_batches(inputs.data.events, inputs.histories, inputs.data.users.size(), task.train,
-                        task.last, config);
+  const auto make = architecture.history == HistoryEncoder::kSet ? people_batches : window_batches;
+  return make(inputs.data.events, inputs.histories, inputs.data.users.size(), task.train, task.last,
+              config);
 }
 
 // A copy of all that the towers know, to go back to the best epoch.
@@ -139,7 +141,11 @@ class Loop {
             : random_item_start(inputs_.data.items.size(), dim, t.start_scale, seed);
     const at::NoGradGuard no_grad;
     towers_->named_parameters()["item.id.weight"].copy_(start);
-    towers_->named_parameters()["item.bias.weight"].copy_(log_popularity_start(target_counts()));
+    const at::Tensor log_counts = log_popularity_start(target_counts());
+    towers_->named_parameters()["item.bias.weight"].copy_(log_counts);
+    if (at::Tensor* log_weight = towers_->named_parameters().find("history.log_weight.weight")) {
+      log_weight->copy_(-0.5 * log_counts);  // what few have says more
+    }
   }
 
   std::vector<float> target_counts() const {
@@ -190,7 +196,7 @@ class Loop {
     const double factor = warm * (kLastRate + (1 - kLastRate) * cosine);
     for (auto& group : dense_->param_groups()) group.options().set_lr(t.lr * factor);
     for (const auto& table : towers_->tables()) {
-      table->step.beta2 = static_cast<float>(kBeta2);
+      table->step.beta2 = static_cast<float>(sampled_ ? kRareBeta2 : kBeta2);
       table->step.lr = static_cast<float>(t.table_lr * factor);
     }
   }
@@ -198,7 +204,7 @@ class Loop {
   // Mean over the batch of the weighted cross entropies.
   at::Tensor batch_loss(const TrainBatch& batch) {
     const Events& events = inputs_.data.events;
-    HistoryRows past = batch.past;
+    std::vector<int64_t> read = batch.past.items;  // places at hand
     SoftmaxColumns columns;
     const std::vector<int64_t> targets = targets_of(inputs_, batch.targets);
     std::vector<float> weights;
@@ -209,9 +215,9 @@ class Loop {
       const std::vector<int64_t> certain =
           hard_ ? hard_->mine(batch.targets) : std::vector<int64_t>{};
       const Candidates candidates = sampler_->draw(targets, step_, certain);
-      const std::vector<int64_t> at_hand = join(candidates.items, past.items);
+      const std::vector<int64_t> at_hand = join(candidates.items, read);
       vectors = towers_->items(own_bags(at_hand), inputs_.items.gather(at_hand));
-      to_places(at_hand, past.items);
+      to_places(at_hand, read);
       std::vector<int64_t> places = candidates.items;
       to_places(at_hand, places);
       column_vectors = vectors.index_select(0, to_tensor(places, inputs_.device));
@@ -224,19 +230,62 @@ class Loop {
       columns.target = to_tensor(targets, inputs_.device);
       columns.column_item = inputs_.all_item_ids.ids;
     }
-    if (exclude_seen_) {
+    if (exclude_seen_ && batch.target_offsets.empty()) {
       const SeenItems seen = seen_items(inputs_.histories, batch.targets);
       columns.exclude = to_tensor(seen.items, inputs_.device);
       columns.exclude_offsets = to_tensor(seen.offsets, inputs_.device);
     }
-    columns.row_weight = to_tensor(weights, inputs_.device);
+    const at::Tensor weight = to_tensor(weights, inputs_.device);
     const GroupInput users = inputs_.users_of(batch.people);
-    const HistoryInput history = to_input(past, inputs_.device);
-    const at::Tensor state = batch.tokens.empty()
-                                 ? towers_->state(users, history, vectors)
-                                 : towers_->states_after(users, history, vectors, batch.tokens);
-    const at::Tensor query = towers_->query(state, inputs_.context_of(batch.targets));
-    return softmax_loss(query, column_vectors, columns).mean();
+    const HistoryInput history = to_input(batch.past, read, inputs_.device);
+    if (!batch.tokens.empty()) {
+      const at::Tensor state = towers_->states_after(users, history, vectors, batch.tokens);
+      return event_loss(state, batch, column_vectors, columns, weight);
+    }
+    const at::Tensor state = towers_->state(users, history, vectors);
+    if (batch.target_offsets.empty()) {
+      return event_loss(state, batch, column_vectors, columns, weight);
+    }
+    if (towers_->architecture().head == Head::kNone) {
+      return people_loss(state, batch, column_vectors, columns, weight);
+    }
+    // Each target has a moment of its own.
+    std::vector<int64_t> row;
+    for (size_t r = 1; r < batch.target_offsets.size(); ++r) {
+      row.resize(static_cast<size_t>(batch.target_offsets[r]), static_cast<int64_t>(r) - 1);
+    }
+    return event_loss(state.index_select(0, to_tensor(row, inputs_.device)), batch, column_vectors,
+                      columns, weight);
+  }
+
+  // states [targets, t].
+  at::Tensor event_loss(const at::Tensor& states, const TrainBatch& batch,
+                        const at::Tensor& column_vectors, SoftmaxColumns columns,
+                        const at::Tensor& weight) {
+    const at::Tensor queries = towers_->query(states, inputs_.context_of(batch.targets));
+    columns.row_weight = weight;
+    return softmax_loss(queries, column_vectors, columns).mean();
+  }
+
+  // One query a person, states [people, t], and one softmax with all of her targets as positives:
+  // log of the sum of all columns less the weighted mean of the targets' logits. A person counts as
+  // much as her targets together.
+  at::Tensor people_loss(const at::Tensor& states, const TrainBatch& batch,
+                         const at::Tensor& column_vectors, SoftmaxColumns columns,
+                         const at::Tensor& weight) {
+    const at::Tensor queries = towers_->query(states, {.rows = states.size(0), .fields = {}});
+    const at::Tensor offsets = to_tensor(batch.target_offsets, inputs_.device);
+    const at::Tensor first = columns.target.index_select(0, offsets.slice(0, 0, -1));
+    const at::Tensor row =
+        at::repeat_interleave(offsets.diff(), std::optional<int64_t>(columns.target.size(0)));
+    const at::Tensor total =
+        at::zeros({states.size(0)}, weight.options()).index_add(0, row, weight);
+    const at::Tensor mean = weighted_pool(column_vectors, weight / total.index_select(0, row),
+                                          make_bags(columns.target, offsets));
+    columns.target = first;
+    const at::Tensor of_first = softmax_loss(queries, column_vectors, columns);
+    const at::Tensor others = column_vectors.index_select(0, first) - mean;
+    return (total * (of_first + (queries * others).sum(1))).sum() / total.sum();
   }
 
   // Ascending distinct union.

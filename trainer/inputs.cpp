@@ -122,6 +122,10 @@ GroupInput TrainingInputs::users_of(std::span<const int64_t> events) const {
 }
 
 HistoryInput to_input(const HistoryRows& rows, at::Device device) {
+  return to_input(rows, rows.items, device);
+}
+
+HistoryInput to_input(const HistoryRows& rows, std::span<const int64_t> places, at::Device device) {
   HistoryInput out;
   std::vector<float> ages(rows.ages.begin(), rows.ages.end());
   std::vector<int64_t> row(rows.items.size());
@@ -129,7 +133,8 @@ HistoryInput to_input(const HistoryRows& rows, at::Device device) {
     std::fill(row.begin() + rows.offsets[r], row.begin() + rows.offsets[r + 1],
               static_cast<int64_t>(r));
   }
-  out.bags = make_bags(to_tensor(rows.items, device), to_tensor(rows.offsets, device));
+  out.bags = make_bags(to_tensor(places, device), to_tensor(rows.offsets, device));
+  out.items = to_tensor(rows.items, device);
   out.weights = to_tensor(rows.weights, device);
   out.kinds = to_tensor(rows.kinds, device);
   out.offsets = rows.offsets;

@@ -29,6 +29,7 @@ struct GroupInput {
 // Histories as rows of the item vectors at hand.
 struct HistoryInput {
   IdBags bags;                   // ids: rows of item vectors
+  at::Tensor items;              // [n] int64: their numbers in the catalogue
   at::Tensor weights;            // [n] kind weights
   at::Tensor kinds;              // [n] int64: rows of the table of kinds
   at::Tensor ages;               // [n] float, 0 = latest
@@ -56,6 +57,9 @@ class GroupStore {
   std::vector<at::Tensor> dense_;  // [records, width] on the device, undefined for id features
 };
 
+// `places`: where the items of `rows` are among the item vectors at hand, [n].
+HistoryInput to_input(const HistoryRows& rows, std::span<const int64_t> places, at::Device device);
+// Where all of the catalogue is at hand.
 HistoryInput to_input(const HistoryRows& rows, at::Device device);
 
 // Everything a training or an evaluation gathers from. Immutable, thread-safe.

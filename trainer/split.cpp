@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "kernels/error.h"
+#include "trainer/random.h"
 #include "trainer/text.h"
 
 namespace hypertower {
@@ -45,6 +47,31 @@ std::vector<Part> split_last(std::span<const int64_t> user, int64_t num_users) {
     if (count[u] < 3) continue;
     if (left == 0) parts[e] = Part::kTest;
     if (left == 1) parts[e] = Part::kValid;
+  }
+  return parts;
+}
+
+std::vector<Part> split_random(std::span<const int64_t> user, int64_t num_users,
+                               double valid_fraction, double test_fraction) {
+  constexpr uint64_t kSeed = 0;  // not training's: runs are compared on the same events
+  constexpr uint64_t kStream = 7;
+  const CounterRandom random(kSeed, kStream);
+  std::vector<std::vector<std::pair<uint64_t, size_t>>> drawn(static_cast<size_t>(num_users));
+  for (size_t e = 0; e < user.size(); ++e) {
+    drawn[static_cast<size_t>(user[e])].emplace_back(random.bits(e), e);
+  }
+  std::vector<Part> parts(user.size(), Part::kTrain);
+  for (auto& own : drawn) {
+    if (own.empty()) continue;
+    std::sort(own.begin(), own.end());
+    const auto n = static_cast<double>(own.size());
+    const auto most = static_cast<int64_t>(own.size()) - 1;
+    const auto share = [&](double of) { return static_cast<int64_t>(std::llround(of * n)); };
+    const int64_t test = std::min(share(test_fraction), most);
+    const int64_t held = std::min(test + share(valid_fraction), most);
+    for (int64_t i = 0; i < held; ++i) {
+      parts[own[static_cast<size_t>(i)].second] = i < test ? Part::kTest : Part::kValid;
+    }
   }
   return parts;
 }

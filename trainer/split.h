@@ -20,4 +20,9 @@ std::vector<Part> split_by_time(std::span<const double> order, double valid_frac
 // train. `user` in time order, values in [0, num_users).
 std::vector<Part> split_last(std::span<const int64_t> user, int64_t num_users);
 
+// Of each user's events a share is test and a share is valid, rounded, drawn once for all runs; at
+// least one stays to train on. `user`: values in [0, num_users).
+std::vector<Part> split_random(std::span<const int64_t> user, int64_t num_users,
+                               double valid_fraction, double test_fraction);
+
 }  // namespace hypertower

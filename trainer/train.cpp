@@ -28,7 +28,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kRareRepeats = 0.01;  // below this share a repeat is an accident, not a wish
-constexpr double kWorthRefit = 0.02;   // share of validation events that are worth a second run
+constexpr double kWorthRefit = 0.02;   // share of held-out events that are worth a second run
 constexpr uint64_t kSampleStream = 3;
 constexpr size_t kPopularKept = 1000;
 
@@ -82,11 +82,13 @@ at::Device device_for(const TrainingConfig& config) {
   return config.device != "cpu" && available ? at::kCUDA : at::kCPU;
 }
 
-std::vector<int64_t> targets_of(const Events& events, Part part) {
+// Of the parts from `first` to `last`, ascending.
+std::vector<int64_t> targets_of(const Events& events, Part first, Part last) {
   std::vector<int64_t> out;
   for (int64_t e = 0; e < events.size(); ++e) {
     const auto i = static_cast<size_t>(e);
-    if (events.part[i] == part && events.weight[i] > 0) out.push_back(e);
+    const Part part = events.part[i];
+    if (part >= first && part <= last && events.weight[i] > 0) out.push_back(e);
   }
   return out;
 }
@@ -100,9 +102,11 @@ std::vector<int64_t> sample(std::vector<int64_t> rows, int64_t most, int64_t see
   return rows;
 }
 
-bool decide_refit(const TrainingConfig& config, size_t train, size_t valid) {
+// Of `all` events so many were for training.
+bool decide_refit(const TrainingConfig& config, int64_t train, int64_t all) {
+  if (all == train) return false;
   if (config.refit != "auto") return config.refit == "true";
-  return static_cast<double>(valid) >= kWorthRefit * static_cast<double>(train);
+  return static_cast<double>(all - train) >= kWorthRefit * static_cast<double>(train);
 }
 
 bool decide_exclude_seen(const EvaluationConfig& config, const Dataset& data,
@@ -130,9 +134,10 @@ nlohmann::json most_popular(const std::vector<float>& counts) {
 }
 
 nlohmann::json measure_baselines(const TrainingInputs& inputs, const TrainerConfig& config,
-                                 std::span<const int64_t> events, bool exclude_seen, Part last) {
+                                 std::span<const int64_t> events, bool exclude_seen) {
   nlohmann::json out = nlohmann::json::object();
-  for (const auto& baseline : fit_baselines(inputs.data, inputs.histories, last, !exclude_seen)) {
+  for (const auto& baseline :
+       fit_baselines(inputs.data, inputs.histories, Part::kTrain, !exclude_seen)) {
     out[baseline->name()] =
         evaluate_baseline(*baseline, inputs.data, inputs.histories, events, config.evaluation.k,
                           exclude_seen, at::get_num_threads());
@@ -216,9 +221,9 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
                             std::move(kind_rows));
   const bool exclude_seen = decide_exclude_seen(config.evaluation, data, histories, observer);
   const TrainingInputs inputs(data, histories, device);
-  const std::vector<int64_t> train_rows = targets_of(data.events, Part::kTrain);
-  const std::vector<int64_t> valid_rows = targets_of(data.events, Part::kValid);
-  const std::vector<int64_t> test_rows = targets_of(data.events, Part::kTest);
+  const std::vector<int64_t> train_rows = targets_of(data.events, Part::kTrain, Part::kTrain);
+  const std::vector<int64_t> valid_rows = targets_of(data.events, Part::kValid, Part::kValid);
+  const std::vector<int64_t> test_rows = targets_of(data.events, Part::kTest, Part::kTest);
   timer.end("read");
 
   FitTask task{"train", train_rows,
@@ -231,42 +236,14 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
   FitResult fit = fit_towers(inputs, architecture, config, exclude_seen, task, observer);
   timer.end("train");
   nlohmann::json epochs = fit.epochs;
-  const int64_t best_epoch = fit.best_epoch;
   Memory memory =
       fit_memory(*fit.towers, inputs, task.valid, config.training, exclude_seen, observer);
   timer.end("memory");
-  const bool refit = decide_refit(config.training, train_rows.size(), valid_rows.size()) &&
-                     !valid_rows.empty() && !fit.stopped;
-  if (refit) {
-    task.stage = "refit";
-    task.train.insert(task.train.end(), valid_rows.begin(), valid_rows.end());
-    std::sort(task.train.begin(), task.train.end());
-    task.valid.clear();
-    task.last = Part::kValid;
-    task.epochs = best_epoch;
-    fit = fit_towers(inputs, architecture, config, exclude_seen, task, observer);
-    for (const auto& epoch : fit.epochs) epochs.push_back(epoch);
-    timer.end("refit");
-  }
-
-  tell_of_vocabularies(fit.vocabularies, observer);
   TrainResult result;
-  const Part last = refit ? Part::kValid : Part::kTrain;
-  result.report = {{"counts", data.counts}, {"epochs", epochs}, {"best_epoch", best_epoch}};
-  if (!fit.vocabularies.empty()) result.report["vocabularies"] = fit.vocabularies;
-  if (memory.followers.on() && last != Part::kTrain) {
-    const float strength = memory.followers.strength;
-    memory.followers =
-        count_followers(data.events, histories, data.users.size(), data.items.size(), last);
-    memory.followers.strength = strength;
-  }
-  result.report["memory"] = {{"followers", memory.followers.strength},
-                             {"habits", memory.habits.weight},
-                             {"scale", memory.habits.scale},
-                             {"fading", memory.habits.fading},
-                             {"match", memory.habits.match}};
-  result.report["baselines"] = nlohmann::json::object();
-  result.report["test"] = nlohmann::json::object();
+  result.report = {{"counts", data.counts},
+                   {"best_epoch", fit.best_epoch},
+                   {"baselines", nlohmann::json::object()},
+                   {"test", nlohmann::json::object()}};
   if (test_rows.empty()) {
     observer.on_message("No test events: nothing is reported beyond the validation.");
   } else {
@@ -275,11 +252,39 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
             .metrics;
     timer.end("evaluate");
     if (config.evaluation.baselines) {
-      result.report["baselines"] = measure_baselines(inputs, config, test_rows, exclude_seen, last);
+      result.report["baselines"] = measure_baselines(inputs, config, test_rows, exclude_seen);
       compare(result.report, concat("ndcg@", config.evaluation.k.front()), observer);
       timer.end("baselines");
     }
   }
+
+  // What is exported has learned from everything; of files that are given as a test, nothing.
+  const Part last = config.data.split == "given" ? Part::kValid : Part::kTest;
+  const int64_t all = std::count_if(data.events.part.begin(), data.events.part.end(),
+                                    [&](Part p) { return p <= last; });
+  const bool refit = !fit.stopped && decide_refit(config.training, data.count(Part::kTrain), all);
+  if (refit) {
+    task = {"refit", targets_of(data.events, Part::kTrain, last), {}, last, fit.best_epoch};
+    fit = fit_towers(inputs, architecture, config, exclude_seen, task, observer);
+    for (const auto& epoch : fit.epochs) epochs.push_back(epoch);
+    timer.end("refit");
+    if (memory.followers.on()) {
+      const float strength = memory.followers.strength;
+      memory.followers =
+          count_followers(data.events, histories, data.users.size(), data.items.size(), last);
+      memory.followers.strength = strength;
+    }
+  }
+  const Part learned = refit ? last : Part::kTrain;
+  tell_of_vocabularies(fit.vocabularies, observer);
+  result.report["epochs"] = epochs;
+  result.report["refit"] = refit;
+  if (!fit.vocabularies.empty()) result.report["vocabularies"] = fit.vocabularies;
+  result.report["memory"] = {{"followers", memory.followers.strength},
+                             {"habits", memory.habits.weight},
+                             {"scale", memory.habits.scale},
+                             {"fading", memory.habits.fading},
+                             {"match", memory.habits.match}};
   result.model = export_model(*fit.towers, inputs,
                               {.exclude_seen = exclude_seen,
                                .seed = static_cast<uint64_t>(config.training.seed),
@@ -292,10 +297,11 @@ TrainResult train_on(const Dataset& data, const Architecture& architecture,
                           {"baselines", result.report["baselines"]}};
   result.model.training = {{"settings", config.to_json()},
                            {"counts", data.counts},
-                           {"best_epoch", best_epoch},
+                           {"best_epoch", result.report["best_epoch"]},
+                           {"refit", refit},
                            {"device", device.str()},
-                           {"popular", most_popular(item_counts(data, last))},
-                           {"recent_popular", most_popular(recent_item_counts(data, last))}};
+                           {"popular", most_popular(item_counts(data, learned))},
+                           {"recent_popular", most_popular(recent_item_counts(data, learned))}};
   return result;
 }
 
@@ -312,7 +318,8 @@ TrainResult train(const ConfigTree& config, const TrainData& data, TrainObserver
   const Deterministic deterministic;
   Dataset dataset = load_dataset(schema, settings.data, data, observer);
   const int64_t length = config.has("history.length") ? schema.history_length : 0;
-  const Decisions decisions = decide(architecture, settings.training, length, dataset);
+  const Decisions decisions =
+      decide(architecture, !config.has("model.dim"), settings.training, length, dataset);
   observer.on_message(decisions.text);
   settings.training = decisions.training;
   dataset.features.set_history_length(decisions.history_length);

@@ -52,6 +52,8 @@ TwoTower::TwoTower(const Architecture& architecture, const FeatureSpace& feature
                          [this](const std::string& name, const at::Tensor& start) {
                            return add_parameter(name, start, true);
                          });
+  } else if (architecture_.history == HistoryEncoder::kSet) {
+    log_weight_ = add_table("history.log_weight.weight", at::zeros({num_items, 1}));
   } else {
     add_pools();
   }
@@ -203,16 +205,21 @@ at::Tensor TwoTower::persons(const GroupInput& users) {
   return p;
 }
 
-at::Tensor TwoTower::pooled(const HistoryInput& history, const at::Tensor& directions) {
+at::Tensor TwoTower::mean_items(const HistoryInput& history, const at::Tensor& directions,
+                                const IdBags& bags, const at::Tensor& raw) const {
   const auto rows = static_cast<int64_t>(history.offsets.size()) - 1;
+  const at::Tensor total = at::zeros({rows}, raw.options()).index_add(0, history.row, raw);
+  const at::Tensor shares = raw / total.index_select(0, history.row).clamp_min(1e-30);
+  return weighted_pool(directions, shares, bags);
+}
+
+at::Tensor TwoTower::pooled(const HistoryInput& history, const at::Tensor& directions) {
   IdBags bags = history.bags;
   if (is_training()) bags.plan = make_plan(bags, directions.size(0), history.weights);
   at::Tensor sum;
   for (int64_t h = 0; h < architecture_.history_pools; ++h) {
     const at::Tensor raw = history.weights * at::exp(-at::exp(log_decay_[h]) * history.ages);
-    const at::Tensor total = at::zeros({rows}, raw.options()).index_add(0, history.row, raw);
-    const at::Tensor weights = raw / total.index_select(0, history.row).clamp_min(1e-30);
-    at::Tensor pool = weighted_pool(directions, weights, bags);
+    at::Tensor pool = mean_items(history, directions, bags, raw);
     if (is_training() && dropout_.history > 0) {
       const double keep = 1 - dropout_.history;
       pool = pool * at::empty_like(pool).bernoulli_(keep, generator_).div_(keep);
@@ -221,6 +228,13 @@ at::Tensor TwoTower::pooled(const HistoryInput& history, const at::Tensor& direc
     sum = sum.defined() ? sum + term : term;
   }
   return sum;
+}
+
+at::Tensor TwoTower::weighed(const HistoryInput& history, const at::Tensor& directions) {
+  const IdBags own =
+      make_bags(history.items, at::arange(history.items.size(0) + 1, history.items.options()));
+  const at::Tensor raw = history.weights * at::exp(lookup(log_weight_, own).squeeze(1));
+  return mean_items(history, directions, history.bags, raw);
 }
 
 at::Tensor TwoTower::state(const GroupInput& users, const HistoryInput& history,
@@ -232,7 +246,11 @@ at::Tensor TwoTower::state(const GroupInput& users, const HistoryInput& history,
     }
     return states_after(users, history, item_vectors, last);
   }
-  return persons(users) + pooled(history, item_vectors.slice(1, 0, width_).contiguous());
+  const at::Tensor directions = item_vectors.slice(1, 0, width_).contiguous();
+  if (log_weight_) {
+    return torch::nn::functional::normalize(persons(users) + weighed(history, directions));
+  }
+  return persons(users) + pooled(history, directions);
 }
 
 at::Tensor TwoTower::states_after(const GroupInput& users, const HistoryInput& history,

@@ -32,8 +32,9 @@ struct Dropout {
 
 class TwoTower : public torch::nn::Module {
  public:
-  // `seed` fixes the first weights and the dropout. item.id.weight and item.bias.weight start at
-  // zero: the caller sets them (item_start.h). `features` must outlive the towers.
+  // `seed` fixes the first weights and the dropout. item.id.weight, item.bias.weight and
+  // history.log_weight.weight start at zero: the caller sets them (item_start.h). `features` must
+  // outlive the towers.
   TwoTower(const Architecture& architecture, const FeatureSpace& features, int64_t num_items,
            const Dropout& dropout, Optimizer table_optimizer, uint64_t seed, at::Device device);
 
@@ -83,6 +84,10 @@ class TwoTower : public torch::nn::Module {
   at::Tensor encode(const Field& field, const FieldInput& input);
   at::Tensor persons(const GroupInput& users);  // [B, t]
   at::Tensor pooled(const HistoryInput& history, const at::Tensor& directions);
+  at::Tensor weighed(const HistoryInput& history, const at::Tensor& directions);
+  // Means of the histories' items; raw [n] weights, not negative.
+  at::Tensor mean_items(const HistoryInput& history, const at::Tensor& directions,
+                        const IdBags& bags, const at::Tensor& raw) const;
   // Numbers of values -> rows, of which new ones begin anew.
   IdBags rows_of(const Field& field, const IdBags& bags);
   void begin_anew(const Field& field, const std::vector<IdTableChange>& changes);
@@ -96,7 +101,7 @@ class TwoTower : public torch::nn::Module {
   std::vector<std::shared_ptr<FusedTable>> tables_;
   std::map<std::string, std::shared_ptr<DynamicVocabulary>> vocabularies_;
   int64_t width_;  // t = d - 1
-  std::shared_ptr<FusedTable> item_ids_, item_bias_;
+  std::shared_ptr<FusedTable> item_ids_, item_bias_, log_weight_;
   std::vector<Field> item_fields_, user_fields_, context_fields_;
   at::Tensor query_bias_, log_decay_, mix_;
   std::optional<HistoryTransformer> transformer_;

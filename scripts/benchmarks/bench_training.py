@@ -69,8 +69,10 @@ def write(folder: Path, name: str, events: int, users: int, items: int, account:
 
 def step_seconds(program: Path, folder: Path) -> float:
     """Of the second epoch, whose data and memory are there."""
+    # An older program knows no other way to read histories.
+    reader = ["--set", "model.history=pools"] if program == OURS else []
     run = subprocess.run([program, folder / "config.toml", "--out", folder / "model", "--quiet",
-                          "--json"], check=True, stdout=subprocess.PIPE, text=True)
+                          "--json", *reader], check=True, stdout=subprocess.PIPE, text=True)
     report = json.loads(run.stdout)
     steps = -(-int(report["counts"]["train_events"]) // 512)
     return float(report["epochs"][-1]["seconds"]) / steps

@@ -145,6 +145,7 @@ TEST_P(EncoderOracle, ItemsAgree) {
 INSTANTIATE_TEST_SUITE_P(Shapes, EncoderOracle,
                          testing::Combine(testing::Values(Head::kBilinear, Head::kNone),
                                           testing::Values(HistoryEncoder::kPools,
+                                                          HistoryEncoder::kSet,
                                                           HistoryEncoder::kTransformer),
                                           testing::Values(2, 12, 33)));
 
@@ -168,7 +169,8 @@ TEST_P(EncoderBits, BatchAndThreadsDoNotChangeThem) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Readers, EncoderBits,
-                         testing::Values(HistoryEncoder::kPools, HistoryEncoder::kTransformer));
+                         testing::Values(HistoryEncoder::kPools, HistoryEncoder::kSet,
+                                         HistoryEncoder::kTransformer));
 
 TEST(Encoder, AnEmptyBatchIsFine) {
   const ModelData model = random_model();
@@ -214,7 +216,7 @@ TEST(Encoder, RefusesWeightsThatDoNotFit) {
             }),
             "tensor 'item.bias.weight' has 2 rows, item.id.weight has 40");
   EXPECT_EQ(of([](ModelData& m) { m.architecture.history = HistoryEncoder::kAuto; }),
-            "the architecture does not say how histories are read (pools or transformer)");
+            "the architecture does not say how histories are read (pools, set or transformer)");
   EXPECT_EQ(of([](ModelData& m) { m.architecture.head = Head::kNone; }),
             "tensor 'context.around.weight' is left over: neither schema nor architecture has it");
 }

@@ -116,6 +116,28 @@ Vector with_pools(const Architecture& a, const Weights& weights, Vector out,
   return out;
 }
 
+Vector with_set(const Architecture& a, const Weights& weights, Vector out,
+                const OracleHistory& history, std::span<const float> item_vectors) {
+  const SharedArray<float>& log_weight = weights.at("history.log_weight.weight").data;
+  const Vector person = out;
+  double total = 0.0;
+  std::fill(out.begin(), out.end(), 0.0);
+  for (size_t j = 0; j < history.items.size(); ++j) {
+    const auto item = static_cast<size_t>(history.items[j]);
+    const double w =
+        history.kind_weights[j] * (item < log_weight.size() ? std::exp(log_weight[item]) : 1.0);
+    total += w;
+    for (size_t c = 0; c < out.size(); ++c) {
+      out[c] += w * item_vectors[item * static_cast<size_t>(a.dim) + c];
+    }
+  }
+  for (size_t c = 0; c < out.size(); ++c) {
+    out[c] = person[c] + (total > 0 ? out[c] / total : 0.0);
+  }
+  normalize(out);
+  return out;
+}
+
 Vector layer_normed(const Weights& weights, const std::string& name, const Vector& x) {
   double mean = 0.0, variance = 0.0;
   for (const double v : x) mean += v / static_cast<double>(x.size());
@@ -215,9 +237,14 @@ Vector oracle_state(const Architecture& a, const FeatureSpace& features, const W
   const SharedArray<float>& bias = weights.at("query.bias").data;
   Vector person(bias.begin(), bias.end());
   add_fields(features, Group::kUser, weights, user, person);
-  return a.history == HistoryEncoder::kTransformer
-             ? transformed(a, weights, person, history, item_vectors)
-             : with_pools(a, weights, person, history, item_vectors);
+  switch (a.history) {
+    case HistoryEncoder::kTransformer:
+      return transformed(a, weights, person, history, item_vectors);
+    case HistoryEncoder::kSet:
+      return with_set(a, weights, person, history, item_vectors);
+    default:
+      return with_pools(a, weights, person, history, item_vectors);
+  }
 }
 
 Vector oracle_query(const Architecture& a, const FeatureSpace& features, const Weights& weights,

@@ -100,6 +100,8 @@ Weights random_weights(const Architecture& a, const FeatureSpace& features, int6
     for (const auto& [name, shape] : transformer_shapes(a, features.schema())) {
       w[name] = random_tensor(shape, engine, 0.5F);
     }
+  } else if (a.history == HistoryEncoder::kSet) {
+    w["history.log_weight.weight"] = random_tensor({id_rows, 1}, engine, 0.5F);
   } else {
     w["history.log_decay"] = random_tensor({a.history_pools}, engine, 1.0F);
     w["history.mix"] = random_tensor({a.history_pools, t, t}, engine, 0.3F);

@@ -154,6 +154,48 @@ TEST(WindowBatches, CutElsewhereEachEpochButTheSameForASeed) {
   EXPECT_NE(tokens(1, 1), tokens(2, 1));
 }
 
+TEST(PeopleBatches, PredictAllOfAPersonFromAPartOfHer) {
+  const Events events = random_events(40, 2);
+  const Histories histories(events, 40, kLength, {0, 0, 0});
+  const std::vector<int64_t> targets = targets_of(events, Part::kValid);
+  TrainingConfig config;
+  config.batch_size = 16;
+  const auto batches = people_batches(events, histories, 40, targets, Part::kValid, config);
+  std::vector<int64_t> seen;
+  int64_t read = 0, readable = 0;
+  for (const TrainBatch& b : epoch_of(*batches, 1)) {
+    EXPECT_LE(b.people.size(), 16U);
+    ASSERT_EQ(b.target_offsets.size(), b.people.size() + 1);
+    ASSERT_EQ(b.past.rows(), static_cast<int64_t>(b.people.size()));
+    ASSERT_EQ(b.past.ages.size(), b.past.items.size());
+    for (size_t r = 0; r < b.people.size(); ++r) {
+      const int64_t user = events.user[static_cast<size_t>(b.people[r])];
+      ASSERT_LT(b.target_offsets[r], b.target_offsets[r + 1]);
+      for (int64_t t = b.target_offsets[r]; t < b.target_offsets[r + 1]; ++t) {
+        const int64_t e = b.targets[static_cast<size_t>(t)];
+        EXPECT_EQ(events.user[static_cast<size_t>(e)], user);
+        seen.push_back(e);
+      }
+      int64_t own = 0;
+      for (const int64_t e : histories.events_of(user)) {
+        own += events.part[static_cast<size_t>(e)] <= Part::kValid ? 1 : 0;
+      }
+      const int64_t kept = b.past.offsets[r + 1] - b.past.offsets[r];
+      EXPECT_GE(kept, own > 1 ? 1 : 0);
+      for (int64_t j = b.past.offsets[r]; j < b.past.offsets[r + 1]; ++j) {
+        const auto e = static_cast<size_t>(b.past.items[static_cast<size_t>(j)]);
+        EXPECT_EQ(events.user[e], user);
+        EXPECT_LE(events.part[e], Part::kValid);
+      }
+      read += kept;
+      readable += std::min(own, 2 * kLength);
+    }
+  }
+  std::sort(seen.begin(), seen.end());
+  EXPECT_EQ(seen, targets);
+  EXPECT_NEAR(static_cast<double>(read) / static_cast<double>(readable), 0.5, 0.1);
+}
+
 TEST(SingleBatches, GiveEachTargetOnceWithItsOwnHistory) {
   const Events events = random_events(30, 1);
   const Histories histories(events, 30, kLength, {0, 0, 0});

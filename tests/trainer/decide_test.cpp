@@ -25,7 +25,7 @@ Dataset make_dataset(int64_t people, int64_t each, int64_t items, bool ordered) 
 }
 
 Decisions of(const Dataset& data) {
-  return decide(Architecture{}, TrainingConfig{}, 0, data);
+  return decide(Architecture{}, true, TrainingConfig{}, 0, data);
 }
 
 TEST(Decide, ManyOrderedEventsAreReadByATransformer) {
@@ -37,21 +37,36 @@ TEST(Decide, ManyOrderedEventsAreReadByATransformer) {
   EXPECT_EQ(d.training.table_optimizer, "adam");
   EXPECT_EQ(d.training.table_lr, 2e-3);
   EXPECT_EQ(d.training.dropout, 0.1);
-  EXPECT_EQ(d.text,
-            "Histories are read by a transformer, the latest 150 events (model.history, "
-            "history.length): 150000 events to learn from, 150 a person, 150 an item; at most 8 "
-            "epochs, dropout 0.1.");
+  EXPECT_EQ(
+      d.text,
+      "Histories are read as a sequence by a transformer, the latest 150 events (model.history, "
+      "history.length): 150000 events to learn from, 150 a person, 150 an item; "
+      "dimension 64, at most 8 epochs, dropout 0.1.");
 }
 
-TEST(Decide, FewEventsShortOnesAndThoseWithoutOrderAreReadByPools) {
+TEST(Decide, FewEventsAndShortHistoriesAreReadByPools) {
   EXPECT_EQ(of(make_dataset(1000, 90, 1000, true)).architecture.history, HistoryEncoder::kPools);
   EXPECT_EQ(of(make_dataset(75000, 2, 1000, true)).architecture.history, HistoryEncoder::kPools);
-  const Decisions d = of(make_dataset(1000, 150, 1000, false));
-  EXPECT_EQ(d.architecture.history, HistoryEncoder::kPools);
-  EXPECT_NE(d.text.find("in the order of their rows"), std::string::npos) << d.text;
-  EXPECT_EQ(d.history_length, 50);
-  EXPECT_EQ(d.training.epochs, 10);
-  EXPECT_EQ(d.training.table_optimizer, "adagrad");
+  EXPECT_EQ(of(make_dataset(1000, 90, 1000, true)).training.epochs, 10);
+  EXPECT_EQ(of(make_dataset(1000, 90, 1000, true)).training.table_optimizer, "adagrad");
+}
+
+TEST(Decide, EventsInNoOrderAreASetUnlessTheyHaveAMoment) {
+  Architecture architecture;
+  architecture.head = Head::kNone;
+  const Dataset data = make_dataset(1000, 150, 1000, false);
+  const Decisions d = decide(architecture, true, TrainingConfig{}, 0, data);
+  EXPECT_EQ(d.architecture.history, HistoryEncoder::kSet);
+  EXPECT_EQ(d.architecture.dim, 128);
+  EXPECT_EQ(d.history_length, 256);
+  EXPECT_EQ(d.training.epochs, 100);  // of 4 steps each
+  EXPECT_EQ(d.training.patience, 20);
+  EXPECT_EQ(d.training.negatives, 4096);
+  EXPECT_NE(d.text.find("in no order but that of their rows"), std::string::npos) << d.text;
+  EXPECT_EQ(decide(architecture, false, TrainingConfig{}, 0, data).architecture.dim, 64);
+  architecture.head = Head::kBilinear;
+  EXPECT_EQ(decide(architecture, true, TrainingConfig{}, 0, data).architecture.history,
+            HistoryEncoder::kPools);
 }
 
 TEST(Decide, LengthStaysWithinItsBoundsAndRareItemsNeedDropout) {
@@ -68,7 +83,7 @@ TEST(Decide, WhatTheConfigSaysStands) {
   training.dropout = 0;
   training.epochs = 3;
   training.weight_decay = 0;
-  const Decisions d = decide(architecture, training, 7, make_dataset(1000, 150, 1000, true));
+  const Decisions d = decide(architecture, true, training, 7, make_dataset(1000, 150, 1000, true));
   EXPECT_EQ(d.architecture.history, HistoryEncoder::kPools);
   EXPECT_EQ(d.history_length, 7);
   EXPECT_EQ(d.training.lr, 0.5);
@@ -81,7 +96,7 @@ TEST(Decide, HeadsThatDoNotDivideTheDimensionKeepThePools) {
   Architecture architecture;
   architecture.dim = 33;
   const Decisions d =
-      decide(architecture, TrainingConfig{}, 0, make_dataset(1000, 150, 1000, true));
+      decide(architecture, false, TrainingConfig{}, 0, make_dataset(1000, 150, 1000, true));
   EXPECT_EQ(d.architecture.history, HistoryEncoder::kPools);
 }
 

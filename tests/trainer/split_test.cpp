@@ -46,5 +46,22 @@ TEST(SplitLast, UsersWithTwoEventsOnlyTrain) {
   EXPECT_EQ(letters(split_last(std::vector<int64_t>{}, 0)), "");
 }
 
+TEST(SplitRandom, HoldsOutAShareOfEachUserAndLeavesOneToTrainOn) {
+  std::vector<int64_t> user(100, 0);
+  user.insert(user.end(), {1, 1, 2});
+  const std::vector<Part> parts = split_random(user, 4, 0.1, 0.2);
+  const auto count = [&](int64_t who, Part part) {
+    int64_t n = 0;
+    for (size_t e = 0; e < user.size(); ++e) n += user[e] == who && parts[e] == part ? 1 : 0;
+    return n;
+  };
+  EXPECT_EQ(count(0, Part::kTest), 20);
+  EXPECT_EQ(count(0, Part::kValid), 10);
+  EXPECT_GE(count(1, Part::kTrain), 1);
+  EXPECT_EQ(count(2, Part::kTrain), 1);
+  EXPECT_EQ(parts, split_random(user, 4, 0.1, 0.2));
+  EXPECT_EQ(count(0, Part::kTrain), 70);
+}
+
 }  // namespace
 }  // namespace hypertower
