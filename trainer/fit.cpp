@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "kernels/error.h"
+#include "kernels/finite_rows.h"
 #include "trainer/baselines.h"
 #include "trainer/batches.h"
 #include "trainer/evaluate.h"
@@ -27,6 +28,15 @@ constexpr double kRareBeta2 = 0.999;  // of tables whose rows are touched now an
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Without a copy: tables may be as large as the memory.
+bool all_finite(const at::Tensor& parameter) {
+  if (!parameter.is_cpu()) return at::isfinite(parameter).all().item<bool>();
+  const int64_t rows = parameter.dim() < 2 ? 1 : parameter.size(0);
+  const int64_t cols = parameter.numel() / std::max<int64_t>(1, rows);
+  return first_non_finite_row({parameter.const_data_ptr<float>(), rows, cols},
+                              at::get_num_threads()) < 0;
 }
 
 std::unique_ptr<Batches> batches_for(const TrainingInputs& inputs, const Architecture& architecture,
@@ -338,7 +348,7 @@ class Loop {
 
 void check_parameters(const TwoTower& towers, int64_t step) {
   for (const auto& p : towers.named_parameters()) {
-    if (at::isfinite(p.value()).all().item<bool>()) continue;
+    if (all_finite(p.value())) continue;
     throw Error(ErrorKind::kNumeric,
                 concat("training diverged at step ", step, ": parameter '", p.key(),
                        "' holds NaN or infinity; lower training.lr or training.table_lr."),
