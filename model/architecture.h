@@ -39,8 +39,8 @@
 //                 history.kind.weight [kinds + 1, t] (where the schema has [kinds])
 //                 history.<l>.{attention,feed}_norm.{weight,bias} [t]
 //                 history.<l>.qkv.{weight,bias} [3 dim, t]   history.<l>.out.{weight,bias} [t, dim]
-//                 history.<l>.feed.{weight,bias} [4 dim, t]  history.<l>.back.{weight,bias} [t, 4
-//                 dim] history.norm.{weight,bias} [t]
+//                 history.<l>.feed.{weight,bias} [4 dim, t]
+//                 history.<l>.back.{weight,bias} [t, 4 dim]   history.norm.{weight,bias} [t]
 //   context.<f>.weight [F, c] (table) or [c, F] (linear)
 //   head.hidden.weight [hidden, c * fields]  head.hidden.bias [hidden]
 //   head.out.weight [t + rank, hidden]  head.out.bias [t + rank]  (shift first, then gate)

@@ -121,8 +121,9 @@ class Recommender:
 
     def evaluate(self, test: Source | None = None, *, by: str | None = None) -> dict[str, Any]:
         """Exact metrics over the whole catalogue: {"recall@10": ..., "ndcg@10": ..., "baselines":
-        {...}}. Without `test`: those of the part that training held back. `by`: also per value of a
-        feature, such as "context.hour". Events of `test` that come before an event count as its
+        {...}}. Without `test`: those of the part that training held back, measured before the model
+        learned from that part too (`training.refit`): a test of yours must not have been in
+        `events`. `by`: also per value of a feature, such as "context.hour". Events of `test` that come before an event count as its
         history.
 
         Baselines: with `test`, "popularity" and "recent_popularity", from the lists of items that
