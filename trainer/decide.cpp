@@ -20,14 +20,35 @@ struct Facts {
   int64_t targets = 0;     // training events
   double per_person = 0;   // of the people who have any
   int64_t usual_most = 0;  // of 95 % of those people
-  bool ordered = false;    // by a column of the events
+  bool ordered = false;    // time, position or the rows say what came after what
   double per_item = 0;
 };
 
-Facts facts_of(const Dataset& data) {
+// Whether the events of every person come in ascending order of their items' ids.
+bool sorted_by_item(const Dataset& data) {
+  const std::vector<std::string>& ids = data.items.ids();
+  const bool numbers = data.items.all_integers();
+  const auto before = [&](int64_t a, int64_t b) {
+    const std::string& x = ids[static_cast<size_t>(a)];
+    const std::string& y = ids[static_cast<size_t>(b)];
+    return numbers ? std::stoll(x) < std::stoll(y) : x < y;
+  };
+  std::vector<int64_t> latest(static_cast<size_t>(data.users.size()), -1);
+  bool compared = false;
+  for (size_t e = 0; e < data.events.user.size(); ++e) {
+    int64_t& item = latest[static_cast<size_t>(data.events.user[e])];
+    if (item >= 0 && before(data.events.item[e], item)) return false;
+    compared = compared || item >= 0;
+    item = data.events.item[e];
+  }
+  return compared;
+}
+
+Facts facts_of(const Dataset& data, const std::string& split) {
   Facts facts;
   const Columns& columns = data.features.schema().columns;
-  facts.ordered = !columns.time.empty() || !columns.position.empty();
+  facts.ordered = !columns.time.empty() || !columns.position.empty() ||
+                  (split != "random" && !sorted_by_item(data));
   std::vector<int64_t> counts(static_cast<size_t>(data.users.size()), 0);
   for (size_t e = 0; e < data.events.user.size(); ++e) {
     if (data.events.part[e] != Part::kTrain) continue;
@@ -102,9 +123,9 @@ int64_t tokens_per_batch(const TrainingConfig& training, int64_t targets) {
 }
 
 Decisions decide(const Architecture& architecture, bool dim_is_open, const TrainingConfig& training,
-                 int64_t history_length, const Dataset& data) {
+                 int64_t history_length, const Dataset& data, const std::string& split) {
   constexpr int64_t kSetDim = 128;
-  const Facts facts = facts_of(data);
+  const Facts facts = facts_of(data, split);
   Decisions d{architecture, training, history_length, ""};
   if (d.architecture.history == HistoryEncoder::kAuto) {
     d.architecture.history = reader_for(architecture, facts);
@@ -126,12 +147,12 @@ Decisions decide(const Architecture& architecture, bool dim_is_open, const Train
   if (t.table_optimizer == "auto") t.table_optimizer = by_rule.table_optimizer;
   if (t.table_lr == 0) t.table_lr = t.table_optimizer == "adam" ? t.lr : 0.05;
   if (t.dropout < 0) t.dropout = by_rule.dropout;
-  d.text = concat("Histories are read as ", by_rule.name, ", the latest ", d.history_length,
-                  " events (model.history, history.length): ", facts.targets,
-                  " events to learn from, ", std::llround(facts.per_person), " a person, ",
-                  std::llround(facts.per_item), " an item",
-                  facts.ordered ? "" : ", in no order but that of their rows", "; dimension ",
-                  d.architecture.dim, ", at most ", t.epochs, " epochs, dropout ", t.dropout, ".");
+  d.text =
+      concat("Histories are read as ", by_rule.name, ", the latest ", d.history_length,
+             " events (model.history, history.length): ", facts.targets, " events to learn from, ",
+             std::llround(facts.per_person), " a person, ", std::llround(facts.per_item),
+             " an item", facts.ordered ? "" : ", in no order", "; dimension ", d.architecture.dim,
+             ", at most ", t.epochs, " epochs, dropout ", t.dropout, ".");
   return d;
 }
 

@@ -22,7 +22,7 @@ struct Decisions {
 // `history_length` 0: open, as are the settings that config.h calls "by rule" and, where it says
 // so, architecture.dim.
 Decisions decide(const Architecture& architecture, bool dim_is_open, const TrainingConfig& training,
-                 int64_t history_length, const Dataset& data);
+                 int64_t history_length, const Dataset& data, const std::string& split);
 
 // People of a batch: training.batch_size, or by rule (0) 256.
 int64_t people_per_batch(const TrainingConfig& training);

@@ -318,8 +318,8 @@ TrainResult train(const ConfigTree& config, const TrainData& data, TrainObserver
   const Deterministic deterministic;
   Dataset dataset = load_dataset(schema, settings.data, data, observer);
   const int64_t length = config.has("history.length") ? schema.history_length : 0;
-  const Decisions decisions =
-      decide(architecture, !config.has("model.dim"), settings.training, length, dataset);
+  const Decisions decisions = decide(architecture, !config.has("model.dim"), settings.training,
+                                     length, dataset, settings.data.split);
   observer.on_message(decisions.text);
   settings.training = decisions.training;
   dataset.features.set_history_length(decisions.history_length);

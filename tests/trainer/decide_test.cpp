@@ -25,7 +25,7 @@ Dataset make_dataset(int64_t people, int64_t each, int64_t items, bool ordered) 
 }
 
 Decisions of(const Dataset& data) {
-  return decide(Architecture{}, true, TrainingConfig{}, 0, data);
+  return decide(Architecture{}, true, TrainingConfig{}, 0, data, "last");
 }
 
 TEST(Decide, ManyOrderedEventsAreReadByATransformer) {
@@ -55,18 +55,31 @@ TEST(Decide, EventsInNoOrderAreASetUnlessTheyHaveAMoment) {
   Architecture architecture;
   architecture.head = Head::kNone;
   const Dataset data = make_dataset(1000, 150, 1000, false);
-  const Decisions d = decide(architecture, true, TrainingConfig{}, 0, data);
+  const Decisions d = decide(architecture, true, TrainingConfig{}, 0, data, "last");
   EXPECT_EQ(d.architecture.history, HistoryEncoder::kSet);
   EXPECT_EQ(d.architecture.dim, 128);
   EXPECT_EQ(d.history_length, 256);
   EXPECT_EQ(d.training.epochs, 100);  // of 4 steps each
   EXPECT_EQ(d.training.patience, 20);
   EXPECT_EQ(d.training.negatives, 4096);
-  EXPECT_NE(d.text.find("in no order but that of their rows"), std::string::npos) << d.text;
-  EXPECT_EQ(decide(architecture, false, TrainingConfig{}, 0, data).architecture.dim, 64);
+  EXPECT_NE(d.text.find("in no order"), std::string::npos) << d.text;
+  EXPECT_EQ(decide(architecture, false, TrainingConfig{}, 0, data, "random").architecture.dim, 64);
   architecture.head = Head::kBilinear;
-  EXPECT_EQ(decide(architecture, true, TrainingConfig{}, 0, data).architecture.history,
+  EXPECT_EQ(decide(architecture, true, TrainingConfig{}, 0, data, "random").architecture.history,
             HistoryEncoder::kPools);
+}
+
+TEST(Decide, RowsCountAsOrderUnlessTheyAreSortedByItemOrTheSplitIsRandom) {
+  Architecture architecture;
+  architecture.head = Head::kNone;
+  Dataset data = make_dataset(1000, 150, 1000, false);
+  const auto reader = [&](const char* split) {
+    return decide(architecture, true, TrainingConfig{}, 0, data, split).architecture.history;
+  };
+  EXPECT_EQ(reader("last"), HistoryEncoder::kSet);  // no item of a person is smaller than the last
+  data.events.item[0] = 5;                          // the first of one who goes on with item 0
+  EXPECT_EQ(reader("last"), HistoryEncoder::kTransformer);
+  EXPECT_EQ(reader("random"), HistoryEncoder::kSet);
 }
 
 TEST(Decide, LengthStaysWithinItsBoundsAndRareItemsNeedDropout) {
@@ -83,7 +96,8 @@ TEST(Decide, WhatTheConfigSaysStands) {
   training.dropout = 0;
   training.epochs = 3;
   training.weight_decay = 0;
-  const Decisions d = decide(architecture, true, training, 7, make_dataset(1000, 150, 1000, true));
+  const Decisions d =
+      decide(architecture, true, training, 7, make_dataset(1000, 150, 1000, true), "last");
   EXPECT_EQ(d.architecture.history, HistoryEncoder::kPools);
   EXPECT_EQ(d.history_length, 7);
   EXPECT_EQ(d.training.lr, 0.5);
@@ -96,7 +110,7 @@ TEST(Decide, HeadsThatDoNotDivideTheDimensionKeepThePools) {
   Architecture architecture;
   architecture.dim = 33;
   const Decisions d =
-      decide(architecture, false, TrainingConfig{}, 0, make_dataset(1000, 150, 1000, true));
+      decide(architecture, false, TrainingConfig{}, 0, make_dataset(1000, 150, 1000, true), "last");
   EXPECT_EQ(d.architecture.history, HistoryEncoder::kPools);
 }
 
