@@ -123,8 +123,8 @@ class Recommender:
         """Exact metrics over the whole catalogue: {"recall@10": ..., "ndcg@10": ..., "baselines":
         {...}}. Without `test`: those of the part that training held back, measured before the model
         learned from that part too (`training.refit`): a test of yours must not have been in
-        `events`. `by`: also per value of a feature, such as "context.hour". Events of `test` that come before an event count as its
-        history.
+        `events`. `by`: also per value of a feature, such as "context.hour". Events of `test` that
+        come before an event count as its history.
 
         Baselines: with `test`, "popularity" and "recent_popularity", from the lists of items that
         training left in the model. "item_knn" needs the training events, which a model does not
